@@ -1,0 +1,1 @@
+"""Asked × seen → Plan."""

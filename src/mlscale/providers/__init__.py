@@ -1,0 +1,1 @@
+"""The outside world: one folder a provider, each with the same file names."""

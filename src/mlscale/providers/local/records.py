@@ -1,0 +1,118 @@
+"""The two files through which the command line and the supervisor speak: what is desired, what is observed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from mlscale.deployment import Role, Scaling
+
+DESIRED = "desired.json"
+OBSERVED = "observed.json"
+LOCK = "supervisor.lock"
+SUPERVISOR_LOG = "supervisor.log"
+
+R = TypeVar("R", bound="Record")
+
+
+class Record(BaseModel):
+    """A record on disk: frozen, and refuses what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DesiredRevision(Record):
+    """A revision to run: its folder is `revisions/<id>`; `start_with` replicas before autoscaling has its say."""
+
+    id: str
+    role: Role
+    share: int
+    start_with: int
+
+
+class Desired(Record):
+    """What the supervisor shall make true. `generation` grows with every write, so a reader knows what was applied."""
+
+    version: Literal[1] = 1
+    name: str
+    generation: int = 0
+    labels: dict[str, str] = {}
+    spec_hash: str = ""
+    host: str = "127.0.0.1"
+    port: int = 0
+    scaling: Scaling = Scaling()
+    revisions: tuple[DesiredRevision, ...] = ()
+
+
+class ObservedReplica(Record):
+    """A replica's process. `health`: starting, healthy, unhealthy, backing_off, draining."""
+
+    name: str
+    pid: int
+    port: int
+    health: Literal["starting", "healthy", "unhealthy", "backing_off", "draining"]
+    restarts: int = 0
+    detail: str = ""
+
+
+class ObservedRevision(Record):
+    """A revision as it runs; `wanted` is the count that autoscaling asks for now, `failures` in a row at start."""
+
+    id: str
+    share: int
+    wanted: int
+    failures: int = 0
+    replicas: tuple[ObservedReplica, ...] = ()
+
+
+class Observed(Record):
+    """What the supervisor sees, written by it alone. `at` is the beat: an old one means that it hangs or is gone.
+
+    `pid` with `pid_started` (the process's start time, from the system) says which process wrote this.
+    """
+
+    version: Literal[1] = 1
+    pid: int
+    pid_started: str
+    at: datetime
+    generation: int
+    host: str
+    port: int
+    revisions: tuple[ObservedRevision, ...] = ()
+    failed: str = ""
+
+
+def read_desired(home: Path) -> Desired | None:
+    """Return what is desired in `home`, None if nothing ever was."""
+    return _read(home / DESIRED, TypeAdapter(Desired))
+
+
+def read_observed(home: Path) -> Observed | None:
+    """Return what the supervisor of `home` last saw, None if none ever ran."""
+    return _read(home / OBSERVED, TypeAdapter(Observed))
+
+
+def write(path: Path, record: Record) -> None:
+    """Put `record` in place of `path` whole: a reader sees the old one or the new one, never half."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(record.model_dump_json(indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path, adapter: TypeAdapter[R]) -> R | None:
+    try:
+        return adapter.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None

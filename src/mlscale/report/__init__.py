@@ -1,0 +1,1 @@
+"""Values → words and tables."""
