@@ -1,0 +1,80 @@
+"""What differs between two deployments, field by field, in the spec's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlscale.deployment import WHOLE, Content, Deployment, ScheduledBounds, StepPolicy, TargetPolicy
+from mlscale.plan.steps import Change
+from mlscale.quantities import duration_text
+
+CONTENT = (
+    ("artifact", "model.source"),
+    ("framework", "model.framework"),
+    ("framework_version", "model.framework_version"),
+    ("handler", "model.handler"),
+    ("requirements", "model.requirements"),
+    ("image", "model.image"),
+    ("runtime", "runtime"),
+)
+
+
+def changes(asked: Deployment | None, seen: Deployment | None) -> tuple[Change, ...]:
+    """Return the fields of `asked` that `seen` has otherwise, in a fixed order.
+
+    Live counts, replicas, address and phase are never a difference: they move by themselves.
+    """
+    before = fields(seen) if seen else {}
+    after = fields(asked) if asked else {}
+    paths = [*before, *(path for path in after if path not in before)]
+    return tuple(
+        Change(path, before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)
+    )
+
+
+def fields(deployment: Deployment) -> Mapping[str, str]:
+    """Return every field that can be asked for, as text, in the order a reader expects."""
+    found: dict[str, str] = {"endpoint.kind": deployment.kind.value}
+    for served in deployment.revisions:
+        found[f"revision {served.revision.id}"] = f"{served.role.value} {share_text(served.share)}"
+    if deployment.stable:
+        found |= content_fields(deployment.stable.revision.content)
+    scaling = deployment.scaling
+    found["endpoint.replicas"] = f"{scaling.min} to {scaling.max}"
+    found |= {f"endpoint.autoscaling.target[{each.metric}]": _target_text(each) for each in scaling.target}
+    found |= {f"endpoint.autoscaling.steps[{n}]": _step_text(each) for n, each in enumerate(scaling.steps)}
+    found |= {f"endpoint.autoscaling.schedule[{n}]": _schedule_text(each) for n, each in enumerate(scaling.schedule)}
+    found |= {f"labels.{key}": value for key, value in sorted(deployment.labels.items())}
+    found |= {f"{deployment.identity.provider}.{key}": value for key, value in sorted(deployment.settings.items())}
+    return found
+
+
+def content_fields(content: Content) -> dict[str, str]:
+    """Return what a revision is made of, as text; what is not set is left out."""
+    found = {path: str(getattr(content, name)) for name, path in CONTENT if getattr(content, name) is not None}
+    found |= {f"model.environment.{key}": value for key, value in sorted(content.environment.items())}
+    if content.machine:
+        found["endpoint.machine"] = ", ".join(content.machine)
+    found["endpoint.health.path"] = content.health.path
+    found["endpoint.health.startup_timeout"] = duration_text(content.health.startup_timeout)
+    return found
+
+
+def share_text(share: int) -> str:
+    """Return a share of basis points as percent, without needless digits: 10000 → `100%`, 1250 → `12.5%`."""
+    return f"{share * 100 / WHOLE:g}%"
+
+
+def _target_text(policy: TargetPolicy) -> str:
+    cooldowns = f"in {duration_text(policy.scale_in_cooldown)}, out {duration_text(policy.scale_out_cooldown)}"
+    return f"{policy.value:g} (cooldown {cooldowns})"
+
+
+def _step_text(policy: StepPolicy) -> str:
+    bound = f"above {policy.above:g}" if policy.above is not None else f"below {policy.below:g}"
+    return f"{policy.metric} {bound}: {policy.add:+d} (cooldown {duration_text(policy.cooldown)})"
+
+
+def _schedule_text(entry: ScheduledBounds) -> str:
+    bounds = ", ".join(f"{word} {n}" for word, n in (("min", entry.min), ("max", entry.max)) if n is not None)
+    return f"{entry.cron} {entry.timezone}: {bounds}"

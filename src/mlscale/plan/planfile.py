@@ -1,0 +1,148 @@
+"""A plan as a file: saved, read back, refused when it was changed by hand or is of another version."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from mlscale.deployment import Deployment
+from mlscale.errors import UsageError
+from mlscale.plan.steps import Change, Plan, Step, StepKind, Unknown
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _SavedStep(_Record):
+    key: str
+    kind: StepKind
+    subject: str
+    payload: Any
+    after: tuple[str, ...]
+    changes: tuple[Change, ...]
+    destroys: bool
+    interrupts: bool
+    expected: timedelta
+    cost_delta: Decimal | Unknown
+
+
+class _SavedPlan(_Record):
+    made_at: datetime
+    asked: Deployment | None
+    seen: Deployment | None
+    steps: tuple[_SavedStep, ...]
+    changes: tuple[Change, ...]
+    made_against: str
+    warnings: tuple[str, ...]
+    notes: dict[str, str]
+
+
+class PlanFile(_Record):
+    """What stands in a plan file. `seal` is the SHA-256 of `plan`, so that a changed file is noticed."""
+
+    version: Literal[1] = 1
+    spec: str
+    seal: str
+    plan: _SavedPlan
+
+
+def text_of(plan: Plan, *, spec: str, payloads: object) -> str:
+    """Return `plan` as the text of a plan file.
+
+    Args:
+        plan: what to save.
+        spec: the path of the spec it was made from, so that `deploy --plan` finds it.
+        payloads: the provider's payload type, as `Provider.payloads` gives it.
+    """
+    adapter: TypeAdapter[Any] = TypeAdapter(payloads)
+    steps = tuple(
+        _SavedStep(
+            key=step.key,
+            kind=step.kind,
+            subject=step.subject,
+            payload=adapter.dump_python(step.payload, mode="json"),
+            after=step.after,
+            changes=step.changes,
+            destroys=step.destroys,
+            interrupts=step.interrupts,
+            expected=step.expected,
+            cost_delta=step.cost_delta,
+        )
+        for step in plan.steps
+    )
+    saved = _SavedPlan(
+        made_at=plan.made_at,
+        asked=plan.asked,
+        seen=plan.seen,
+        steps=steps,
+        changes=plan.changes,
+        made_against=plan.made_against,
+        warnings=plan.warnings,
+        notes=dict(plan.notes),
+    )
+    return PlanFile(spec=spec, seal=_seal(saved), plan=saved).model_dump_json(indent=1)
+
+
+def file_of(text: str | bytes, *, name: str) -> PlanFile:
+    """Return the checked content of a plan file.
+
+    Raises:
+        UsageError: it is no plan file of this version, or was changed after it was saved.
+    """
+    try:
+        file = PlanFile.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            "this is not a plan file that can be carried out",
+            why=f"{name}: {place + ': ' if place else ''}{first['msg']}",
+            hint="mlscale plan --out FILE",
+        ) from error
+    if file.seal != _seal(file.plan):
+        raise UsageError(
+            "the plan file was changed after it was saved",
+            why=f"{name} does not match its seal",
+            hint="mlscale plan --out FILE",
+        )
+    return file
+
+
+def plan_of(file: PlanFile, *, payloads: object) -> Plan:
+    """Return the plan that `file` holds, its payloads read as `payloads`."""
+    adapter: TypeAdapter[Any] = TypeAdapter(payloads)
+    saved = file.plan
+    steps: tuple[Step[object], ...] = tuple(
+        Step(
+            key=step.key,
+            kind=step.kind,
+            subject=step.subject,
+            payload=adapter.validate_python(step.payload),
+            after=step.after,
+            changes=step.changes,
+            destroys=step.destroys,
+            interrupts=step.interrupts,
+            expected=step.expected,
+            cost_delta=step.cost_delta,
+        )
+        for step in saved.steps
+    )
+    return Plan(
+        made_at=saved.made_at,
+        asked=saved.asked,
+        seen=saved.seen,
+        steps=steps,
+        changes=saved.changes,
+        made_against=saved.made_against,
+        warnings=saved.warnings,
+        notes=saved.notes,
+    )
+
+
+def _seal(plan: _SavedPlan) -> str:
+    return hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
