@@ -237,6 +237,14 @@ class Deployment:
         return next((served for served in self.revisions if served.role is Role.STABLE), None)
 
 
+@dataclass(frozen=True, slots=True)
+class RolloutWish:
+    """How a new revision shall take over."""
+
+    strategy: str = "all_at_once"
+    bake_time: timedelta = timedelta(0)
+
+
 def without_live(seen: Deployment) -> Deployment:
     """Return `seen` less what moves by itself: counts, replicas, address. A plan is made against this."""
     still = tuple(replace(served, live=None, replicas=()) for served in seen.revisions)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from mlscale.deployment import Content, Deployment, Identity
+from mlscale.deployment import Content, Deployment, Identity, RolloutWish
 from mlscale.plan.steps import Step
 
 Steps: TypeAlias = tuple[Step[object], ...]
@@ -128,14 +128,6 @@ class Provider(Protocol):
 
     def garbage(self, identity: Identity, keep: Sequence[str]) -> Steps:
         """Return steps that delete what belongs to no revision in use and none in `keep` (revision ids)."""
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutWish:
-    """How a new revision shall take over."""
-
-    strategy: str = "all_at_once"
-    bake_time: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,21 @@ class Observed(Record):
     failed: str = ""
 
 
+class RevisionFile(Record):
+    """How a revision's replicas are started: `revision.json` in its folder, beside `model/` and `runtime/`.
+
+    `handler` is a path inside `model/`, None where mlscale's own loader serves.
+    """
+
+    version: Literal[1] = 1
+    python: str
+    environment: dict[str, str] = {}
+    framework: str
+    handler: str | None = None
+    health_path: str = "/ping"
+    startup_timeout_s: float = 600.0
+
+
 def read_desired(home: Path) -> Desired | None:
     """Return what is desired in `home`, None if nothing ever was."""
     return _read(home / DESIRED, TypeAdapter(Desired))

@@ -1,0 +1,314 @@
+"""This machine as a provider: processes behind a gateway on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import assert_never
+
+from mlscale.clock import Clock
+from mlscale.deployment import WHOLE, Deployment, Identity, Role, RolloutWish
+from mlscale.errors import MlscaleError, NotDeployed, ProviderFailed
+from mlscale.plan.steps import Step
+from mlscale.providers.contract import (
+    DONE,
+    Answer,
+    Check,
+    LogLine,
+    LogQuery,
+    Outcome,
+    Progress,
+    Refusal,
+    Steps,
+    Work,
+)
+from mlscale.providers.local import client, records, translate
+from mlscale.providers.local.client import Home
+from mlscale.providers.local.failures import start_failure
+from mlscale.providers.local.records import Desired, DesiredRevision, ObservedRevision
+from mlscale.providers.local.translate import (
+    AddRevision,
+    AwaitRevision,
+    Bake,
+    Configure,
+    DeleteFiles,
+    DropRevision,
+    PrepareRevision,
+    PromoteRevision,
+    ShiftTraffic,
+    StartEndpoint,
+    StopEndpoint,
+)
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 40.0
+
+BROKEN_AFTER = 2
+"""Failed starts in a row, with no success, after which a revision counts as broken: one may be bad luck."""
+
+
+class Local:
+    """The contract, on this machine. `root` is the folder `.mlscale/` beside the spec."""
+
+    name = "local"
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self._root = root.resolve()
+        self._clock = clock
+
+    def abilities(self, asked: Deployment, seen: Deployment | None) -> tuple[Refusal, ...]:
+        """Return what this machine can't do of `asked`: the process runtime runs no container images."""
+        del seen
+        served = asked.stable
+        if served and served.revision.content.image:
+            return (Refusal("model.image", "the process runtime runs no container image"),)
+        return ()
+
+    def read(self, identity: Identity) -> Deployment | None:
+        """Return what the records say and the supervisor sees."""
+        home = self._home(identity)
+        with client.errors_of("reading the deployment"):
+            desired = records.read_desired(home.path)
+            if desired is None:
+                return None
+            observed = records.read_observed(home.path)
+            contents = {each.id: client.content_of(home, each.id) for each in desired.revisions}
+            trouble = client.trouble(home, observed, self._clock.now())
+        found = {key: content for key, content in contents.items() if content}
+        return translate.deployment(identity, desired, found, observed, trouble)
+
+    def steps(self, asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish) -> Steps:
+        """Return the steps from `seen` to `asked`."""
+        return translate.steps(asked, seen, rollout)
+
+    def payloads(self) -> object:
+        """Return the union of this provider's payloads."""
+        return translate.Payload
+
+    def perform(self, step: Step[object], progress: Progress) -> Outcome:
+        """Carry out `step`."""
+        home = self._home_of(step)
+        payload = _payload(step)
+        with client.errors_of(step.key):
+            match payload:
+                case StartEndpoint():
+                    self._start(home, payload)
+                case PrepareRevision():
+                    files = {
+                        "model": payload.model,
+                        "handler": payload.handler,
+                        "requirements": payload.requirements,
+                    }
+                    client.prepare(home, payload.revision, files, self._root, progress)
+                case AwaitRevision():
+                    return self.poll(step, "start")
+                case Bake():
+                    return self.poll(step, (self._clock.now() + payload.bake_time).isoformat())
+                case AddRevision() | ShiftTraffic() | PromoteRevision() | DropRevision() | Configure():
+                    client.change(home, lambda desired: _changed(desired, payload))
+                    if not isinstance(payload, AddRevision):
+                        return self.poll(step, "taken up")
+                case DeleteFiles():
+                    client.delete_folder(home, payload.folder)
+                case StopEndpoint():
+                    self._stop(home)
+                case _:
+                    assert_never(payload)
+        return DONE
+
+    def is_done(self, step: Step[object]) -> bool:
+        """Return whether nothing is left to do for `step`."""
+        home = self._home_of(step)
+        payload = _payload(step)
+        desired = records.read_desired(home.path)
+        observed = records.read_observed(home.path)
+        match payload:
+            case StartEndpoint():
+                return desired is not None and not client.trouble(home, observed, self._clock.now())
+            case PrepareRevision():
+                return client.content_of(home, payload.revision.id) is not None
+            case AwaitRevision():
+                return self.poll(step, "start").work is Work.DONE
+            case Bake():
+                return False
+            case AddRevision() | ShiftTraffic() | PromoteRevision() | DropRevision() | Configure():
+                return desired is not None and _changed(desired, payload) == desired
+            case DeleteFiles():
+                return not (home.path / payload.folder).exists()
+            case StopEndpoint():
+                return desired is None and not client.lock_is_held(home)
+            case _:
+                assert_never(payload)
+
+    def poll(self, step: Step[object], operation: str) -> Outcome:
+        """Return how far a wait is; `operation` is the end of the bake, or a word for the reader."""
+        home = self._home_of(step)
+        payload = _payload(step)
+        if isinstance(payload, AwaitRevision):
+            return self._health(home, payload, operation)
+        if isinstance(payload, Bake):
+            return self._baked(home, payload, operation)
+        return self._taken_up(home, operation)
+
+    def invoke(self, identity: Identity, body: bytes, content_type: str, accept: str) -> Answer:
+        """Return the gateway's answer."""
+        seen = self.read(identity)
+        if seen is None:
+            raise NotDeployed("nothing is deployed", why=str(identity), hint="mlscale deploy")
+        if seen.address is None:
+            raise ProviderFailed("the endpoint does not run", why=seen.reason, hint="mlscale deploy")
+        return client.post(seen.address, "/invocations", body, content_type, accept)
+
+    def logs(self, identity: Identity, query: LogQuery) -> Iterator[LogLine]:
+        """Yield the replicas' log lines."""
+        return client.lines(self._home(identity), query)
+
+    def list(self) -> Sequence[Identity]:
+        """Return the deployments under the root."""
+        return tuple(Identity(self.name, name) for name in client.homes(self._root))
+
+    def doctor(self) -> Sequence[Check]:
+        """Return what this machine needs to serve."""
+        uv = shutil.which("uv")
+        free = shutil.disk_usage(_existing(self._root)).free // 2**20
+        return (
+            Check("python", ok=True, found=f"{sys.version.split()[0]} at {sys.executable}"),
+            Check("environments", ok=True, found=f"uv at {uv}" if uv else "pip (uv is quicker: pip install uv)"),
+            Check("disk", ok=free > 500, found=f"{free} MiB free", hint="free some space"),
+            Check(
+                "workspace",
+                ok=os.access(_existing(self._root), os.W_OK),
+                found=str(self._root),
+                hint="correct its permissions, or choose another with --workspace",
+            ),
+        )
+
+    def garbage(self, identity: Identity, keep: Sequence[str]) -> Steps:
+        """Return steps that delete the files of revisions neither in use nor in `keep`."""
+        return translate.garbage_steps(identity.name, client.unused(self._home(identity), keep))
+
+    def _home(self, identity: Identity) -> Home:
+        return Home(self._root / "local" / identity.name)
+
+    def _home_of(self, step: Step[object]) -> Home:
+        return Home(self._root / "local" / _payload(step).name)
+
+    def _start(self, home: Home, payload: StartEndpoint) -> None:
+        home.path.mkdir(parents=True, exist_ok=True)
+        home.logs.mkdir(exist_ok=True)
+        if records.read_desired(home.path) is None:
+            fresh = Desired(name=payload.name, host=payload.host, port=payload.port, scaling=payload.scaling)
+            records.write(home.path / records.DESIRED, fresh)
+        client.start_supervisor(home)
+        client.await_beat(home, START_TIMEOUT_S)
+
+    def _stop(self, home: Home) -> None:
+        observed = records.read_observed(home.path)
+        client.stop_supervisor(home, STOP_TIMEOUT_S)
+        client.end_replicas(observed, home)
+        client.delete_home(home)
+
+    def _health(self, home: Home, payload: AwaitRevision, operation: str) -> Outcome:
+        seen, wanted = self._observed(home, payload.id)
+        if seen is None:
+            return Outcome(Work.RUNNING, operation, "waiting for the supervisor")
+        healthy = sum(replica.health == "healthy" for replica in seen.replicas)
+        if healthy >= max(1, min(wanted, seen.wanted)):
+            return Outcome(Work.DONE, operation, f"{healthy} healthy")
+        if seen.failures >= BROKEN_AFTER:
+            raise self._broken(home, seen, f"revision {payload.id} does not start")
+        return Outcome(Work.RUNNING, operation, f"{healthy} of {wanted} replicas healthy")
+
+    def _baked(self, home: Home, payload: Bake, operation: str) -> Outcome:
+        seen, _ = self._observed(home, payload.id)
+        if seen is not None and not any(replica.health == "healthy" for replica in seen.replicas):
+            raise self._broken(home, seen, f"revision {payload.id} failed while it was watched")
+        left = datetime.fromisoformat(operation) - self._clock.now()
+        if left <= timedelta(0):
+            return Outcome(Work.DONE, operation)
+        return Outcome(Work.RUNNING, operation, f"watched for {left.total_seconds():.0f} s more")
+
+    def _taken_up(self, home: Home, operation: str) -> Outcome:
+        desired, observed = records.read_desired(home.path), records.read_observed(home.path)
+        if desired is None or observed is None:
+            raise ProviderFailed("the deployment's record is gone", why=str(home.path), hint="mlscale deploy")
+        trouble = client.trouble(home, observed, self._clock.now())
+        if trouble:
+            raise ProviderFailed("the supervisor does not answer", why=trouble, hint="mlscale deploy")
+        if observed.failed:
+            raise ProviderFailed("the gateway can't serve", why=observed.failed, hint="mlscale status")
+        work = Work.DONE if observed.generation >= desired.generation else Work.RUNNING
+        return Outcome(work, operation)
+
+    def _observed(self, home: Home, revision: str) -> tuple[ObservedRevision | None, int]:
+        """Return how `revision` runs, None until the supervisor knows it, and how many replicas it starts with."""
+        observed = records.read_observed(home.path)
+        trouble = client.trouble(home, observed, self._clock.now())
+        if trouble:
+            raise ProviderFailed("the supervisor does not answer", why=trouble, hint="mlscale deploy")
+        if observed and observed.failed:
+            raise ProviderFailed("the gateway can't serve", why=observed.failed, hint="mlscale status")
+        desired = records.read_desired(home.path)
+        wanted = next((each.start_with for each in desired.revisions if each.id == revision), 1) if desired else 1
+        return next((each for each in observed.revisions if each.id == revision), None) if observed else None, wanted
+
+    def _broken(self, home: Home, seen: ObservedRevision, what: str) -> MlscaleError:
+        detail = next((replica.detail for replica in seen.replicas if replica.detail), "no replica is healthy")
+        newest = client.log_files(home, LogQuery(revision=seen.id))[-1:]
+        log = client.last_lines(newest[0], 20) if newest else ""
+        return start_failure(what, f"{detail}\n{log}" if log else detail)
+
+
+def _changed(
+    desired: Desired, payload: AddRevision | ShiftTraffic | PromoteRevision | DropRevision | Configure
+) -> Desired:
+    """Return `desired` with `payload` done to it; the same value when it is done already."""
+    revisions = desired.revisions
+    match payload:
+        case AddRevision():
+            if any(each.id == payload.id for each in revisions):
+                return desired
+            new = DesiredRevision(id=payload.id, role=Role.CANDIDATE, share=0, start_with=payload.start_with)
+            return desired.model_copy(update={"revisions": (*revisions, new)})
+        case ShiftTraffic():
+            shifted = tuple(
+                each.model_copy(update={"share": WHOLE if each.id == payload.id else 0}) for each in revisions
+            )
+            return desired.model_copy(update={"revisions": shifted})
+        case PromoteRevision():
+            promoted = tuple(each.model_copy(update={"role": _role(each, payload.id)}) for each in revisions)
+            return desired.model_copy(update={"revisions": promoted})
+        case DropRevision():
+            return desired.model_copy(update={"revisions": tuple(each for each in revisions if each.id != payload.id)})
+        case Configure():
+            return desired.model_copy(
+                update={
+                    "scaling": payload.scaling,
+                    "labels": dict(payload.labels),
+                    "host": payload.host,
+                    "port": payload.port,
+                    "spec_hash": payload.spec_hash,
+                }
+            )
+        case _:
+            assert_never(payload)
+
+
+def _role(revision: DesiredRevision, promoted: str) -> Role:
+    if revision.id == promoted:
+        return Role.STABLE
+    return Role.RETIRED if revision.role is Role.STABLE else revision.role
+
+
+def _payload(step: Step[object]) -> translate.Payload:
+    if not isinstance(step.payload, translate.Payload):
+        raise TypeError(f"step {step.key} is not for this provider: {type(step.payload).__name__}")
+    return step.payload
+
+
+def _existing(path: Path) -> Path:
+    return next(each for each in (path, *path.parents) if each.exists())
