@@ -1,0 +1,50 @@
+"""Durations and percentages as people write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6}(?:\.\d{1,3})?)s)?")
+_PERCENT = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)%")
+
+
+def duration_of(text: str) -> timedelta:
+    """Return the time that `text` says: `90s`, `10m`, `1h30m`, `2d`.
+
+    Raises:
+        ValueError: it is not a duration; the words are fit for a user.
+    """
+    found = _DURATION.fullmatch(text)
+    if not text or found is None:
+        raise ValueError(f"{text!r} is not a duration: write it like 30s, 10m or 1h30m")
+    seconds = sum(float(part or 0) * unit for part, (_, unit) in zip(found.groups(), _UNITS, strict=True))
+    return timedelta(seconds=seconds)
+
+
+def duration_text(duration: timedelta) -> str:
+    """Return a duration as `duration_of` reads it, in the largest units that fit: 5400 s → `1h30m`."""
+    left = duration.total_seconds()
+    if left == 0:
+        return "0s"
+    parts = []
+    for letter, unit in _UNITS[:-1]:
+        count, left = divmod(left, unit)
+        if count:
+            parts.append(f"{count:.0f}{letter}")
+    if left:
+        parts.append(f"{left:g}s")
+    return "".join(parts)
+
+
+def percent_of(text: str) -> float:
+    """Return the number before the percent sign: `85%` → 85.0.
+
+    Raises:
+        ValueError: it is not a percentage; the words are fit for a user.
+    """
+    found = _PERCENT.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a percentage: write it like 85%")
+    return float(found[1])
