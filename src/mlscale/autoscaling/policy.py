@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from mlscale.deployment import Metric, ScheduledBounds, Scaling, StepPolicy, TargetPolicy
+from mlscale.deployment import Metric, Scaling, ScheduledBounds, StepPolicy, TargetPolicy
 
 SCALE_IN_AT = 0.9
 """Scale in only when the metric would stay under this share of its target.

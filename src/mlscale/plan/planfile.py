@@ -51,7 +51,7 @@ class PlanFile(_Record):
     plan: _SavedPlan
 
 
-def text_of(plan: Plan, *, spec: str, payloads: object) -> str:
+def text_of(plan: Plan, *, spec: str, payloads: Any) -> str:
     """Return `plan` as the text of a plan file.
 
     Args:
@@ -113,7 +113,7 @@ def file_of(text: str | bytes, *, name: str) -> PlanFile:
     return file
 
 
-def plan_of(file: PlanFile, *, payloads: object) -> Plan:
+def plan_of(file: PlanFile, *, payloads: Any) -> Plan:
     """Return the plan that `file` holds, its payloads read as `payloads`."""
     adapter: TypeAdapter[Any] = TypeAdapter(payloads)
     saved = file.plan

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from mlscale.deployment import Content, Deployment, Identity, RolloutWish
 from mlscale.plan.steps import Step
@@ -94,7 +94,7 @@ class Provider(Protocol):
         `asked` None takes everything down. No difference gives no step.
         """
 
-    def payloads(self) -> object:
+    def payloads(self) -> Any:
         """Return the type (a union) of this provider's payloads, so that a plan can be saved and read."""
 
     def perform(self, step: Step[object], progress: Progress) -> Outcome:

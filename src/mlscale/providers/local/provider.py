@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 from mlscale.clock import Clock
 from mlscale.deployment import WHOLE, Deployment, Identity, Role, RolloutWish
@@ -46,6 +46,7 @@ from mlscale.providers.local.translate import (
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 40.0
+LITTLE_DISK_MIB = 500
 
 BROKEN_AFTER = 2
 """Failed starts in a row, with no success, after which a revision counts as broken: one may be bad luck."""
@@ -85,7 +86,7 @@ class Local:
         """Return the steps from `seen` to `asked`."""
         return translate.steps(asked, seen, rollout)
 
-    def payloads(self) -> object:
+    def payloads(self) -> Any:
         """Return the union of this provider's payloads."""
         return translate.Payload
 
@@ -178,7 +179,7 @@ class Local:
         return (
             Check("python", ok=True, found=f"{sys.version.split()[0]} at {sys.executable}"),
             Check("environments", ok=True, found=f"uv at {uv}" if uv else "pip (uv is quicker: pip install uv)"),
-            Check("disk", ok=free > 500, found=f"{free} MiB free", hint="free some space"),
+            Check("disk", ok=free > LITTLE_DISK_MIB, found=f"{free} MiB free", hint="free some space"),
             Check(
                 "workspace",
                 ok=os.access(_existing(self._root), os.W_OK),

@@ -1,0 +1,153 @@
+"""The write-ahead journal: what a run is about to do, and what came of it, one small object an event."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from mlscale.clock import Clock
+from mlscale.errors import LeaseLost, WorkspaceFailed
+from mlscale.plan.steps import StepKind
+from mlscale.state.store import Store
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    at: datetime
+    run_id: str
+    fence: int
+    seq: int
+
+
+class RunStarted(_Event):
+    """A run begins to carry out a plan."""
+
+    event: Literal["run_started"] = "run_started"
+    command: str
+    made_against: str
+    steps: tuple[str, ...]
+
+
+class StepIntended(_Event):
+    """A step is about to be done: after a kill, this is the one in doubt."""
+
+    event: Literal["step_intended"] = "step_intended"
+    key: str
+    kind: StepKind
+    subject: str
+
+
+class StepDone(_Event):
+    """A step is done."""
+
+    event: Literal["step_done"] = "step_done"
+    key: str
+    detail: str
+
+
+class StepFailed(_Event):
+    """A step did not work."""
+
+    event: Literal["step_failed"] = "step_failed"
+    key: str
+    why: str
+    retryable: bool
+
+
+class RunFinished(_Event):
+    """A run ended by itself; one without this was cut off."""
+
+    event: Literal["run_finished"] = "run_finished"
+    outcome: str
+    why: str
+
+
+Event: TypeAlias = Annotated[
+    RunStarted | StepIntended | StepDone | StepFailed | RunFinished, Field(discriminator="event")
+]
+
+_Make: TypeAlias = Callable[[dict[str, Any]], Event]
+
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class Journal:
+    """One run's writer. Thread-safe; numbers come in the order of the writes."""
+
+    def __init__(self, store: Store, name: str, run_id: str, fence: int, clock: Clock) -> None:
+        self._store = store
+        self._folder = f"journal/{name}/{run_id}"
+        self._run_id = run_id
+        self._fence = fence
+        self._clock = clock
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def started(self, command: str, made_against: str, steps: Sequence[str]) -> None:
+        """Write that the run begins."""
+        self._write(lambda base: RunStarted(**base, command=command, made_against=made_against, steps=tuple(steps)))
+
+    def intended(self, key: str, kind: StepKind, subject: str) -> None:
+        """Write that a step is about to be done."""
+        self._write(lambda base: StepIntended(**base, key=key, kind=kind, subject=subject))
+
+    def done(self, key: str, detail: str) -> None:
+        """Write that a step is done."""
+        self._write(lambda base: StepDone(**base, key=key, detail=detail))
+
+    def failed(self, key: str, why: str, *, retryable: bool) -> None:
+        """Write that a step did not work."""
+        self._write(lambda base: StepFailed(**base, key=key, why=why, retryable=retryable))
+
+    def finished(self, outcome: str, why: str = "") -> None:
+        """Write that the run ended."""
+        self._write(lambda base: RunFinished(**base, outcome=outcome, why=why))
+
+    def _write(self, make: _Make) -> None:
+        with self._lock:
+            event = make({"at": self._clock.now(), "run_id": self._run_id, "fence": self._fence, "seq": self._next})
+            path = f"{self._folder}/{self._next:06d}.json"
+            if self._store.create(path, event.model_dump_json().encode()) is None:
+                raise LeaseLost("another writer has this run's number", why=path, hint="run the same command again")
+            self._next += 1
+
+
+def new_run_id(now: datetime, seed: str) -> str:
+    """Return a run's id: sorts by time, differs by `seed`, like `20261124T071500-3f2a1c`."""
+    return f"{now:%Y%m%dT%H%M%S}-{hashlib.sha256(seed.encode()).hexdigest()[:6]}"
+
+
+def runs(store: Store, name: str) -> Sequence[str]:
+    """Return the ids of the runs on `name`, oldest first."""
+    return sorted({path.split("/")[2] for path in store.list(f"journal/{name}/")})
+
+
+def events(store: Store, name: str, run_id: str) -> Iterator[Event]:
+    """Yield a run's events in order.
+
+    Raises:
+        WorkspaceFailed: one is not of this version.
+    """
+    for path in store.list(f"journal/{name}/{run_id}/"):
+        found = store.get(path)
+        if found is None:
+            continue
+        try:
+            yield _EVENT.validate_json(found.data)
+        except ValueError as error:
+            raise WorkspaceFailed("an event of the journal can't be read", why=path, hint="mlscale events") from error
+
+
+def unfinished(store: Store, name: str) -> str | None:
+    """Return the id of the newest run if it was cut off, else None."""
+    newest = runs(store, name)[-1:]
+    if newest and not any(isinstance(each, RunFinished) for each in events(store, name, newest[0])):
+        return newest[0]
+    return None
