@@ -1,0 +1,49 @@
+"""What is checked before a change lands; `nox` alone runs all but the slow extras."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", "tests", "e2e"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, *groups: str, project: bool = False) -> None:
+    """Install dependency groups of pyproject.toml, and the project itself where it is run."""
+    session.install(*nox.project.dependency_groups(PROJECT, *groups))
+    if project:
+        session.install("-e", ".")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff's rules and its format."""
+    install(session, "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict, tests included."""
+    install(session, "types", project=True)
+    session.install("nox")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Everything that is quick: pure parts, contracts, the engine, the command line, the project itself."""
+    install(session, "test", project=True)
+    folders = ("unit", "contract", "engine", "cli", "project")
+    session.run("pytest", *(f"tests/{folder}" for folder in folders), *session.posargs)
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Real servers, real processes, real kills."""
+    install(session, "test", project=True)
+    session.run("pytest", "tests/e2e", *session.posargs)

@@ -1,0 +1,90 @@
+"""Spec → the Deployment that it asks for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlscale.deployment import (
+    WHOLE,
+    Content,
+    Deployment,
+    Health,
+    Identity,
+    Role,
+    RolloutWish,
+    Scaling,
+    ScheduledBounds,
+    ServedRevision,
+    StepPolicy,
+    TargetPolicy,
+    revision_of,
+)
+from mlscale.spec.model import Endpoint, Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Digests of the files that the spec names, None where it names none; `runtime` is the serving code's."""
+
+    artifact: str
+    handler: str | None
+    requirements: str | None
+    runtime: str | None
+
+
+def identity_of(spec: Spec) -> Identity:
+    """Return where the deployment is and what it is called."""
+    return Identity(spec.provider, spec.name)
+
+
+def wish_of(spec: Spec) -> RolloutWish:
+    """Return how a new revision shall take over."""
+    return RolloutWish(spec.rollout.strategy, spec.rollout.bake_time)
+
+
+def deployment_of(spec: Spec, digests: Digests, sources: Mapping[str, str]) -> Deployment:
+    """Return what `spec` asks for: one stable revision with all traffic.
+
+    Args:
+        spec: the checked spec.
+        digests: what its files hold.
+        sources: where the files with those digests are.
+    """
+    content = Content(
+        artifact=digests.artifact,
+        framework=spec.model.framework,
+        framework_version=spec.model.framework_version,
+        handler=digests.handler,
+        requirements=digests.requirements,
+        runtime=digests.runtime,
+        environment=dict(spec.model.environment),
+        health=Health(spec.endpoint.health.path, spec.endpoint.health.startup_timeout),
+    )
+    return Deployment(
+        identity=identity_of(spec),
+        kind=spec.endpoint.kind,
+        revisions=(ServedRevision(revision_of(content), Role.STABLE, WHOLE),),
+        scaling=_scaling(spec.endpoint),
+        labels=dict(spec.labels),
+        settings={"host": spec.local.host, "port": str(spec.local.port)},
+        sources=dict(sources),
+        spec_hash=hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:16],
+    )
+
+
+def _scaling(endpoint: Endpoint) -> Scaling:
+    policies = endpoint.autoscaling
+    return Scaling(
+        min=endpoint.replicas.min,
+        max=endpoint.replicas.max,
+        target=tuple(
+            TargetPolicy(each.metric, each.value, each.scale_in_cooldown, each.scale_out_cooldown)
+            for each in policies.target
+        ),
+        steps=tuple(
+            StepPolicy(each.metric, each.add, each.above, each.below, each.cooldown) for each in policies.steps
+        ),
+        schedule=tuple(ScheduledBounds(each.cron, each.timezone, each.min, each.max) for each in policies.schedule),
+    )
