@@ -18,6 +18,9 @@ ARCHIVES = (".tar.gz", ".tgz", ".tar")
 
 RUNTIME_PACKAGE = "serving"
 
+GATEWAY_ONLY = frozenset({"gateway.py", "upstream.py", "wire.py"})
+"""Modules of the serving package that no replica runs: a change of them is no new revision."""
+
 _CHUNK = 1 << 20
 
 
@@ -76,7 +79,7 @@ def copy(source: Path, target: Path) -> None:
 def runtime_files() -> tuple[Path, ...]:
     """Return the files of the serving code that is pinned in a revision."""
     folder = Path(__file__).resolve().parent.parent / RUNTIME_PACKAGE
-    return tuple(sorted(folder.glob("*.py")))
+    return tuple(sorted(each for each in folder.glob("*.py") if each.name not in GATEWAY_ONLY))
 
 
 def runtime_digest() -> str:

@@ -1,0 +1,197 @@
+"""The replicas of one revision: started, checked, started again when they end, drained when they are not wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlscale.providers.local.records import ObservedReplica, RevisionFile
+from mlscale.serving.listener import free_port
+from mlscale.serving.upstream import Upstream, UpstreamBrokenError
+
+HOST = "127.0.0.1"
+CHECK_STARTING_S = 0.1
+CHECK_HEALTHY_S = 2.0
+CHECK_TIMEOUT_S = 2.0
+UNHEALTHY_AFTER = 3
+BACK_OFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+SETTLED_AFTER_S = 60.0
+DRAIN_S = 30.0
+LARGEST_LOG = 10 * 2**20
+
+KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "SYSTEMROOT")
+"""What a replica gets of the supervisor's environment; a model sees no credentials of whoever deployed it."""
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """One process of the model server, again and again until it is not wanted."""
+
+    name: str
+    folder: Path
+    log: Path
+    launch: RevisionFile
+    changed: Callable[[], None]
+    health: str = "starting"
+    restarts: int = 0
+    failures: int = 0
+    detail: str = ""
+    upstream: Upstream | None = None
+    _process: asyncio.subprocess.Process | None = None
+    _task: asyncio.Task[None] | None = field(default=None)
+
+    def start(self) -> None:
+        """Begin to run it."""
+        self._task = asyncio.ensure_future(self._live())
+
+    def observed(self) -> ObservedReplica:
+        """Return it as it is now."""
+        return ObservedReplica(
+            name=self.name,
+            pid=self._process.pid if self._process else 0,
+            port=self.upstream.port if self.upstream else 0,
+            health=self.health,
+            restarts=self.restarts,
+            detail=self.detail,
+        )
+
+    async def drain(self) -> None:
+        """Let open requests end, then end the process; it is out of rotation already."""
+        self._become("draining")
+        limit = time.monotonic() + DRAIN_S
+        while self.upstream and self.upstream.in_flight and time.monotonic() < limit:
+            await asyncio.sleep(0.02)
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._end(DRAIN_S)
+
+    async def _live(self) -> None:
+        while True:
+            begun = time.monotonic()
+            await self._spawn()
+            watched = asyncio.ensure_future(self._checked())
+            try:
+                await self._process_ended(watched)
+            finally:
+                watched.cancel()
+            if time.monotonic() - begun > SETTLED_AFTER_S:
+                self.failures = 0
+            self.failures += 1
+            self.restarts += 1
+            self._become("backing_off")
+            await asyncio.sleep(BACK_OFF_S[min(self.failures, len(BACK_OFF_S)) - 1])
+
+    async def _spawn(self) -> None:
+        self.upstream = Upstream(self.name, HOST, free_port(HOST))
+        if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
+            self.log.replace(self.log.with_suffix(".log.1"))
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                self.launch.python,
+                "-m",
+                "mlscale.serving.server",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd=self.folder / "model",
+                env=self._environment(self.upstream.port),
+            )
+        self._become("starting")
+
+    def _environment(self, port: int) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+        ours = {
+            "PYTHONPATH": str(self.folder / "runtime"),
+            "PYTHONUNBUFFERED": "1",
+            "MLSCALE_MODEL_DIR": str(self.folder / "model"),
+            "MLSCALE_FRAMEWORK": self.launch.framework,
+            "MLSCALE_HEALTH_PATH": self.launch.health_path,
+            "MLSCALE_HOST": HOST,
+            "MLSCALE_PORT": str(port),
+            "MLSCALE_PARENT_PID": str(os.getpid()),
+        }
+        if self.launch.handler:
+            ours["MLSCALE_HANDLER"] = self.launch.handler
+        return {**kept, **self.launch.environment, **ours}
+
+    async def _process_ended(self, watched: asyncio.Task[str]) -> None:
+        """Return when the process ended, by itself or because its checks failed; `detail` says how."""
+        if self._process is None:
+            return
+        ending = asyncio.ensure_future(self._process.wait())
+        await asyncio.wait({ending, watched}, return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            self._become("backing_off", _ended(ending.result(), self.log))
+            return
+        ending.cancel()
+        self._become("unhealthy", watched.result())
+        await self._end(1.0)
+
+    async def _checked(self) -> str:
+        """Return why the replica is not healthy any more; until then keep `health` true."""
+        limit = time.monotonic() + self.launch.startup_timeout_s
+        while not await self._answers():
+            if time.monotonic() > limit:
+                return f"not healthy within {self.launch.startup_timeout_s:g} s of its start"
+            await asyncio.sleep(CHECK_STARTING_S)
+        self.failures = 0
+        self._become("healthy", "")
+        missed = 0
+        while missed < UNHEALTHY_AFTER:
+            await asyncio.sleep(CHECK_HEALTHY_S)
+            missed = 0 if await self._answers() else missed + 1
+        return f"GET {self.launch.health_path} failed {missed} times in a row"
+
+    async def _answers(self) -> bool:
+        if self.upstream is None:
+            return False
+        probe = Upstream(self.name, HOST, self.upstream.port)
+        try:
+            answer = await asyncio.wait_for(probe.request("GET", self.launch.health_path, {}, b""), CHECK_TIMEOUT_S)
+        except (UpstreamBrokenError, TimeoutError):
+            return False
+        finally:
+            probe.close()
+        return answer.status == 200  # noqa: PLR2004 - the one status that both clouds take for healthy
+
+    async def _end(self, timeout_s: float) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), timeout_s)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        if self.upstream:
+            self.upstream.close()
+
+    def _become(self, health: str, detail: str | None = None) -> None:
+        if detail is not None:
+            self.detail = detail
+        self.health = health
+        self.changed()
+
+
+def _ended(code: int, log: Path) -> str:
+    how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    last = _last_line(log)
+    return f"{how}: {last}" if last else how
+
+
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4000))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    return lines[-1][:300] if lines else ""
