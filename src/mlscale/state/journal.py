@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from mlscale.clock import Clock
 from mlscale.errors import LeaseLost, WorkspaceFailed
@@ -20,7 +20,7 @@ class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    at: datetime
+    at: AwareDatetime
     run_id: str
     fence: int
     seq: int
@@ -114,14 +114,22 @@ class Journal:
         with self._lock:
             event = make({"at": self._clock.now(), "run_id": self._run_id, "fence": self._fence, "seq": self._next})
             path = f"{self._folder}/{self._next:06d}.json"
-            if self._store.create(path, event.model_dump_json().encode()) is None:
-                raise LeaseLost("another writer has this run's number", why=path, hint="run the same command again")
+            data = event.model_dump_json().encode()
+            # The number is used up even when the write fails: it may have arrived, and a gap does no harm.
             self._next += 1
+            if self._store.create(path, data) is None:
+                found = self._store.get(path)
+                if found is None or found.data != data:
+                    raise LeaseLost("another writer has this run's number", why=path, hint="run the same command again")
 
 
 def new_run_id(now: datetime, seed: str) -> str:
-    """Return a run's id: sorts by time, differs by `seed`, like `20261124T071500-3f2a1c`."""
-    return f"{now:%Y%m%dT%H%M%S}-{hashlib.sha256(seed.encode()).hexdigest()[:6]}"
+    """Return a run's id: sorts by time, differs by `seed`, like `20261124T071500-3f2a1c`.
+
+    The first three digits after the dash are the second's 4096ths, the last three a digest of `seed`.
+    """
+    fraction = now.microsecond * 4096 // 1_000_000
+    return f"{now:%Y%m%dT%H%M%S}-{fraction:03x}{hashlib.sha256(seed.encode()).hexdigest()[:3]}"
 
 
 def runs(store: Store, name: str) -> Sequence[str]:
@@ -142,7 +150,9 @@ def events(store: Store, name: str, run_id: str) -> Iterator[Event]:
         try:
             yield _EVENT.validate_json(found.data)
         except ValueError as error:
-            raise WorkspaceFailed("an event of the journal can't be read", why=path, hint="mlscale events") from error
+            raise WorkspaceFailed(
+                "an event of the journal can't be read", why=path, hint="use the mlscale that wrote it"
+            ) from error
 
 
 def unfinished(store: Store, name: str) -> str | None:

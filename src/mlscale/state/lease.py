@@ -6,7 +6,8 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from getpass import getuser
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from mlscale.clock import Clock
 from mlscale.errors import LeaseHeld, LeaseLost, MlscaleError, WorkspaceFailed
@@ -40,7 +41,7 @@ class Owner(BaseModel):
     pid_started: str
     command: str
     run_id: str
-    since: datetime
+    since: AwareDatetime
 
 
 class LeaseFile(BaseModel):
@@ -65,14 +66,17 @@ class Timing:
 class Held:
     """A lease that is ours until it is released; a context manager. `fence` is our number."""
 
-    def __init__(self, store: Store, path: str, file: LeaseFile, version: str, clock: Clock, timing: Timing) -> None:
+    def __init__(
+        self, store: Store, path: str, file: LeaseFile, version: str, clock: Clock, timing: Timing, asked_at: float
+    ) -> None:
+        """Hold what `acquire` took; `asked_at` is the monotonic time before the write, which is when others count from."""
         self._store = store
         self._path = path
         self._file = file
         self._version = version
         self._clock = clock
         self._timing = timing
-        self._renewed = clock.monotonic()
+        self._renewed = asked_at
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self.lost = False
@@ -101,25 +105,42 @@ class Held:
         with self._lock:
             if self.lost or self._ended.is_set():
                 return
-            before = self._clock.monotonic()
-            renewed = self._file.model_copy(update={"beat": self._file.beat + 1})
+            asked_at = self._clock.monotonic()
             try:
-                version = self._store.replace(self._path, _bytes(renewed), self._version)
+                self.lost = not self._written({"beat": self._file.beat + 1})
             except MlscaleError:
                 return
-            if version is None:
-                self.lost = True
-            else:
-                self._file, self._version, self._renewed = renewed, version, before
+            if not self.lost:
+                self._renewed = asked_at
 
     def release(self) -> None:
-        """Let go; doing it twice, or after a loss, is harmless."""
-        self._ended.set()
+        """Let go; doing it twice, or after a loss, is harmless.
+
+        A workspace out of reach is not an error here: it would hide how the run ended, and the lease ends by itself.
+        """
         with self._lock:
+            if self._ended.is_set():
+                return
+            self._ended.set()
             if not self.lost:
-                free = self._file.model_copy(update={"owner": None})
-                self._store.replace(self._path, _bytes(free), self._version)
-                self.lost = True
+                with suppress(MlscaleError):
+                    self._written({"owner": None})
+
+    def _written(self, update: Mapping[str, object]) -> bool:
+        """Return whether the lease is still ours, after its file has the fields of `update`."""
+        after = self._file.model_copy(update=dict(update))
+        version = self._store.replace(self._path, _bytes(after), self._version)
+        if version is None:
+            # A write whose answer was lost has changed the version; nobody else writes our fence with our name.
+            found = self._store.get(self._path)
+            file = _parsed(found, self._path)
+            if found is None or file is None or (file.fence, file.owner) != (self.fence, self._file.owner):
+                return False
+            version = self._store.replace(self._path, _bytes(after), found.version)
+        if version is None:
+            return False
+        self._file, self._version = after, version
+        return True
 
     def _beat_on(self) -> None:
         while not self._ended.wait(self._timing.beat_s):
@@ -149,13 +170,14 @@ def acquire(
 
     A holder that was a process of this machine and is gone is not waited for. One elsewhere counts as gone when its
     lease has not changed for `timing.expiry_s` seconds of this process's own monotonic clock: no two clocks are
-    compared.
+    compared. `run_id` must be this run's alone: a lease with our fence and our name counts as taken by us.
 
     Raises:
         LeaseHeld: another run holds it, and did all the while.
     """
     path = f"leases/{name}.json"
     limit = clock.monotonic() + wait_s
+    me = myself(command, run_id, clock.now())
     watched, since = "", clock.monotonic()
     while True:
         found = store.get(path)
@@ -164,17 +186,17 @@ def acquire(
         file = _parsed(found, path)
         quiet = clock.monotonic() - since >= timing.expiry_s
         if file is None or file.owner is None or quiet or is_gone(file.owner):
-            fence = file.fence + 1 if file else 1
-            mine = LeaseFile(fence=fence, beat=0, owner=myself(command, run_id, clock.now()))
+            asked_at = clock.monotonic()
+            mine = LeaseFile(fence=file.fence + 1 if file else 1, beat=0, owner=me)
             version = _taken(store, path, mine, found)
             if version is not None:
-                return Held(store, path, mine, version, clock, timing)
+                return Held(store, path, mine, version, clock, timing, asked_at)
             continue
         if clock.monotonic() >= limit:
             raise _held(file.owner, wait_s)
         if on_wait:
             on_wait(file.owner)
-        clock.sleep(min(LOOK_EVERY_S, timing.beat_s))
+        clock.sleep(min(LOOK_EVERY_S, timing.beat_s, limit - clock.monotonic()))
 
 
 def holder(store: Store, name: str) -> Owner | None:
@@ -201,14 +223,28 @@ def myself(command: str, run_id: str, now: datetime) -> Owner:
 
 def is_gone(owner: Owner) -> bool:
     """Return whether `owner` was a process of this machine that does not run any more; False when we can't know."""
-    here = owner.boot == _boot() and owner.namespace == _namespace() and owner.host == socket.gethostname()
-    return here and bool(owner.boot) and _started(owner.pid) != owner.pid_started
+    if not (owner.boot and owner.namespace and owner.pid_started):
+        return False
+    if (owner.boot, owner.namespace, owner.host) != (_boot(), _namespace(), socket.gethostname()):
+        return False
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # another user's, and alive; /proc mounted with hidepid does not show it
+    started = _started(owner.pid)
+    return bool(started) and started != owner.pid_started
 
 
 def _taken(store: Store, path: str, mine: LeaseFile, found: Stored | None) -> str | None:
-    if found is None:
-        return store.create(path, _bytes(mine))
-    return store.replace(path, _bytes(mine), found.version)
+    data = _bytes(mine)
+    version = store.create(path, data) if found is None else store.replace(path, data, found.version)
+    if version is None:
+        # Either another run was faster, or the answer to our own write was lost and it was sent again.
+        now = store.get(path)
+        return now.version if now is not None and now.data == data else None
+    return version
 
 
 def _held(owner: Owner, wait_s: float) -> LeaseHeld:
@@ -216,7 +252,7 @@ def _held(owner: Owner, wait_s: float) -> LeaseHeld:
     return LeaseHeld(
         "another run is changing this deployment",
         why=f"{owner.command} by {owner.user} on {owner.host} (process {owner.pid}), "
-        f"since {owner.since:%Y-%m-%d %H:%M:%S} UTC{waited}",
+        f"run {owner.run_id}, since {owner.since:%Y-%m-%d %H:%M:%S} UTC{waited}",
         hint="wait for it with --lease-timeout 75s: a run that died frees its lease within 60 s",
     )
 
@@ -258,9 +294,12 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> str:
-    """Return the start time of `pid` in clock ticks, an empty text if it does not run (Linux proc(5), field 22)."""
+    """Return the start time of `pid` in clock ticks, an empty text if it can't be read (Linux proc(5), field 22).
+
+    A zombie has ended: it has the start time `ended`, which no process has.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    return "" if fields[0] == "Z" else fields[19]
+    return "ended" if fields[0] in "ZX" else fields[19]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from mlscale.deployment import Revision
 from mlscale.errors import WorkspaceFailed
@@ -20,7 +19,7 @@ class Recorded(BaseModel):
 
     version: Literal[1] = 1
     revision: Revision
-    deployed_at: datetime
+    deployed_at: AwareDatetime
     run_id: str
     spec_hash: str
 
@@ -46,4 +45,6 @@ def _read(store: Store, path: str) -> Recorded | None:
     try:
         return Recorded.model_validate_json(found.data) if found else None
     except ValueError as error:
-        raise WorkspaceFailed("a revision's record can't be read", why=path, hint="mlscale gc") from error
+        raise WorkspaceFailed(
+            "a revision's record can't be read", why=path, hint="use the mlscale that wrote it"
+        ) from error

@@ -5,19 +5,32 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import importlib.util
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
-from mlscale.errors import MlscaleError, NoCapacity, UsageError, WorkspaceFailed, WrongCredentials
+from mlscale.errors import MlscaleError, UsageError, WorkspaceFailed, WrongCredentials
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+
+
+SCHEMES = ("s3", "gs")
+CHECK_PATH = "leases/.check"
+NO_BUCKET = "NoSuchBucket"
+"""The error code of both services: S3 API reference and Cloud Storage XML API reference, "Error responses"."""
+
+REQUEST_TIMEOUT_S = 15
+CONNECT_TIMEOUT_S = 5
+RETRIES = 3
+RETRY_FOR = timedelta(seconds=30)
+"""How long a bucket may keep us waiting: well under a lease's life, so that a failed beat is followed by another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +69,19 @@ class Store(Protocol):
 def open_store(url: str) -> Store:
     """Return the workspace at `url`: a folder, `s3://bucket/prefix` or `gs://bucket/prefix`.
 
+    Nothing is read or written yet, and no cloud library is loaded.
+
     Raises:
-        UsageError: the scheme is another one.
+        UsageError: the scheme is another one, or no bucket is named.
     """
-    scheme = urlsplit(url).scheme if "://" in url else ""
-    match scheme:
-        case "" | "file":
-            return Folder(Path(url.removeprefix("file://")))
-        case "s3" | "gs":
-            return Bucket(url)
-        case _:
-            raise UsageError(
-                "the workspace is of no known kind", why=f"{url} begins with {scheme}://", hint="use a folder or s3://"
-            )
+    parts = urlsplit(url) if "://" in url else None
+    if parts is None or parts.scheme == "file":
+        return Folder(Path(url.removeprefix("file://")))
+    if parts.scheme in SCHEMES and parts.netloc:
+        return Bucket(url)
+    raise UsageError(
+        "the workspace is of no known kind", why=url, hint="use a folder, s3://bucket/prefix or gs://bucket/prefix"
+    )
 
 
 class Folder:
@@ -104,36 +117,37 @@ class Folder:
     def delete(self, path: str) -> None:
         """Delete the file."""
         with _folder_errors(self._root):
-            (self._root / path).unlink(missing_ok=True)
+            if (self._root / path).exists():
+                with self._alone():
+                    (self._root / path).unlink(missing_ok=True)
 
     def list(self, prefix: str) -> Sequence[str]:
-        """Return the files whose path begins with `prefix`."""
+        """Return the files whose path begins with `prefix`; what can't be read raises, it is not left out."""
         with _folder_errors(self._root):
-            folder = self._root / prefix
-            folder = folder if prefix.endswith("/") else folder.parent
-            if not folder.is_dir():
-                return ()
-            found = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+            folder = self._root / prefix.rpartition("/")[0]
+            walk = os.walk(folder, onerror=_raise_unless_absent)
+            found = (Path(parent, name) for parent, _, names in walk for name in names)
             paths = (each.relative_to(self._root).as_posix() for each in found if not each.name.startswith("."))
             return sorted(path for path in paths if path.startswith(prefix))
 
     def check(self) -> None:
         """Write and delete a file."""
-        self.put("leases/.check", b"")
-        self.delete("leases/.check")
+        self.put(CHECK_PATH, b"")
+        self.delete(CHECK_PATH)
 
     def _write(self, path: str, data: bytes) -> str:
         target = self._root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
+        # One name is enough under the lock, and a writer that was killed leaves at most this file.
+        temporary = target.parent / ".writing"
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.replace(target)
+        except OSError:
+            temporary.unlink(missing_ok=True)
             raise
         return _stored(data).version
 
@@ -149,43 +163,64 @@ def _stored(data: bytes) -> Stored:
     return Stored(data, hashlib.sha256(data).hexdigest())
 
 
+def _raise_unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 @contextmanager
 def _folder_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = f"{error.filename or root}: {error.strerror or error}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoCapacity("the disk is full", why=why, hint="free some space, then run the same again") from error
-        raise WorkspaceFailed(
-            "the workspace can't be used", why=why, hint="correct its permissions, or choose another with --workspace"
-        ) from error
+        raise folder_failure(root, error) from error
+
+
+def folder_failure(root: Path, error: OSError) -> WorkspaceFailed:
+    """Return the error that a user can act on for what the system said about the folder `root`."""
+    why = f"{error.filename or root}: {error.strerror or error}"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return WorkspaceFailed("the disk is full", why=why, hint="free some space, then run the same command again")
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return WorkspaceFailed(
+                "the workspace can't be read or written",
+                why=why,
+                hint="correct its permissions, or choose another with --workspace",
+            )
+        case _:
+            return WorkspaceFailed("the workspace can't be used", why=why, hint="choose another with --workspace")
 
 
 class Bucket:
-    """A workspace in a bucket, through obstore; its conditional writes are the service's own."""
+    """A workspace in a bucket, through obstore; its conditional writes are the service's own.
+
+    A version is what the service's condition wants: S3's entity tag (`If-Match`), Cloud Storage's generation
+    (`x-goog-if-generation-match`).
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._version_key: Literal["e_tag", "version"] = "e_tag" if url.startswith("s3://") else "version"
         self._opened: ObjectStore | None = None
 
     def get(self, path: str) -> Stored | None:
         """Return the object."""
         import obstore
 
-        with self._errors():
-            try:
+        try:
+            with self._errors():
                 found = obstore.get(self._store, path)
-            except FileNotFoundError:
-                return None
-            return Stored(bytes(found.bytes()), str(found.meta["e_tag"]))
+                return Stored(bytes(found.bytes()), str(found.meta[self._version_key]))
+        except FileNotFoundError:
+            return None
 
     def put(self, path: str, data: bytes) -> str:
         """Write the object."""
         return self._put(path, data, "overwrite")
 
     def create(self, path: str, data: bytes) -> str | None:
-        """Write the object if there is none (`If-None-Match: *`)."""
+        """Write the object if there is none."""
         from obstore.exceptions import AlreadyExistsError
 
         try:
@@ -194,11 +229,11 @@ class Bucket:
             return None
 
     def replace(self, path: str, data: bytes, version: str) -> str | None:
-        """Write the object if its entity tag is still `version` (`If-Match`)."""
+        """Write the object if it still has `version`."""
         from obstore.exceptions import PreconditionError
 
         try:
-            return self._put(path, data, {"e_tag": version})
+            return self._put(path, data, {self._version_key: version})
         except (PreconditionError, FileNotFoundError):
             return None
 
@@ -206,11 +241,8 @@ class Bucket:
         """Delete the object."""
         import obstore
 
-        with self._errors():
-            try:
-                obstore.delete(self._store, path)
-            except FileNotFoundError:
-                return
+        with suppress(FileNotFoundError), self._errors():
+            obstore.delete(self._store, path)
 
     def list(self, prefix: str) -> Sequence[str]:
         """Return the objects whose path begins with `prefix`."""
@@ -223,8 +255,8 @@ class Bucket:
 
     def check(self) -> None:
         """Write and delete an object."""
-        self.put("leases/.check", b"")
-        self.delete("leases/.check")
+        self.put(CHECK_PATH, b"")
+        self.delete(CHECK_PATH)
 
     @property
     def _store(self) -> ObjectStore:
@@ -236,7 +268,7 @@ class Bucket:
         import obstore
 
         with self._errors():
-            return str(obstore.put(self._store, path, data, mode=mode)["e_tag"])
+            return str(obstore.put(self._store, path, data, mode=mode)[self._version_key])
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -244,29 +276,69 @@ class Bucket:
 
         try:
             yield
-        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+        except (AlreadyExistsError, PreconditionError):
+            raise
+        except FileNotFoundError as error:
+            if NO_BUCKET in str(error):
+                raise bucket_failure(self._url, error) from error
             raise
         except (BaseError, OSError, ValueError) as error:
-            raise _bucket_failure(self._url, error) from error
+            raise bucket_failure(self._url, error) from error
 
 
 def _opened(url: str) -> ObjectStore:
     from obstore.store import from_url
 
-    retry = {"max_retries": 3}
-    plain = {"allow_http": True, "timeout": "15s", "connect_timeout": "5s"}
+    options: dict[str, Any] = {
+        "client_options": {
+            "allow_http": True,
+            "timeout": f"{REQUEST_TIMEOUT_S}s",
+            "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
+        },
+        "retry_config": {"max_retries": RETRIES, "retry_timeout": RETRY_FOR},
+    }
+    return from_url(url, **options, **(_s3_options() if url.startswith("s3://") else _gs_options()))
+
+
+def _s3_options() -> dict[str, Any]:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    options: dict[str, Any] = {"client_options": plain, "retry_config": retry}
-    if url.startswith("s3://") and endpoint:
-        options |= {"endpoint": endpoint}
-    if url.startswith("s3://"):
-        options |= {"region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"}
-    return from_url(url, **options)
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+    if "AWS_ACCESS_KEY_ID" in os.environ or importlib.util.find_spec("boto3") is None:
+        return options | {"region": region or "us-east-1"}
+    # obstore itself knows neither profiles nor single sign-on; boto3 does, and is there with mlscale[sagemaker].
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    provider = Boto3CredentialProvider()
+    return options | {
+        "credential_provider": provider,
+        "region": region or provider.config.get("region") or "us-east-1",
+    }
 
 
-def _bucket_failure(url: str, error: Exception) -> MlscaleError:
-    why = f"{url}: {str(error).splitlines()[0]}"
-    kind = type(error).__name__
-    if kind in ("PermissionDeniedError", "UnauthenticatedError") or "redential" in str(error):
+def _gs_options() -> dict[str, Any]:
+    host = os.environ.get("STORAGE_EMULATOR_HOST")
+    if not host:
+        return {}
+    return {"base_url": host if "://" in host else f"http://{host}", "skip_signature": True}
+
+
+def bucket_failure(url: str, error: Exception) -> MlscaleError:
+    """Return the error that a user can act on for what obstore said about the bucket at `url`.
+
+    obstore has no error types for a missing bucket, missing credentials or a host out of reach, so these three are
+    told apart by the words that stay the same: the service's error code, "credential", and reqwest's own message.
+    """
+    text = str(error).partition("\n\nDebug source")[0]
+    why = f"{url}: {text.splitlines()[0] if text else type(error).__name__}"
+    if NO_BUCKET in text:
+        return WorkspaceFailed(
+            "the workspace's bucket does not exist", why=url, hint="create it, or choose another with --workspace"
+        )
+    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or "credential" in text.lower():
         return WrongCredentials("the workspace refuses these credentials", why=why, hint="mlscale doctor")
+    if "error sending request" in text:
+        return WorkspaceFailed(
+            "the workspace can't be reached", why=why, hint="check the network, then run the same command again"
+        )
     return WorkspaceFailed("the workspace can't be used", why=why, hint="mlscale doctor")
