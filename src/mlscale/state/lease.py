@@ -69,7 +69,7 @@ class Held:
     def __init__(
         self, store: Store, path: str, file: LeaseFile, version: str, clock: Clock, timing: Timing, asked_at: float
     ) -> None:
-        """Hold what `acquire` took; `asked_at` is the monotonic time before the write, which is when others count from."""
+        """Hold what `acquire` took; `asked_at` is the monotonic time before the write."""
         self._store = store
         self._path = path
         self._file = file

@@ -25,6 +25,8 @@ SCHEMES = ("s3", "gs")
 CHECK_PATH = "leases/.check"
 NO_BUCKET = "NoSuchBucket"
 """The error code of both services: S3 API reference and Cloud Storage XML API reference, "Error responses"."""
+NO_CREDENTIALS = ("credential", "token request", "169.254.169.254")
+"""Words of a failure to get credentials; the last is the clouds' metadata server, asked when nothing else has any."""
 
 REQUEST_TIMEOUT_S = 15
 CONNECT_TIMEOUT_S = 5
@@ -320,14 +322,16 @@ def _gs_options() -> dict[str, Any]:
     host = os.environ.get("STORAGE_EMULATOR_HOST")
     if not host:
         return {}
-    return {"base_url": host if "://" in host else f"http://{host}", "skip_signature": True}
+    # A token that is given is used as it is; with skip_signature obstore 0.12 still asks for one before a write.
+    return {"base_url": host if "://" in host else f"http://{host}", "bearer_token": "emulator"}
 
 
 def bucket_failure(url: str, error: Exception) -> MlscaleError:
     """Return the error that a user can act on for what obstore said about the bucket at `url`.
 
     obstore has no error types for a missing bucket, missing credentials or a host out of reach, so these three are
-    told apart by the words that stay the same: the service's error code, "credential", and reqwest's own message.
+    told apart by the words that stay the same: the service's error code, where credentials come from, and reqwest's
+    own message.
     """
     text = str(error).partition("\n\nDebug source")[0]
     why = f"{url}: {text.splitlines()[0] if text else type(error).__name__}"
@@ -335,7 +339,8 @@ def bucket_failure(url: str, error: Exception) -> MlscaleError:
         return WorkspaceFailed(
             "the workspace's bucket does not exist", why=url, hint="create it, or choose another with --workspace"
         )
-    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or "credential" in text.lower():
+    denied = type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
+    if denied or any(word in text.lower() for word in NO_CREDENTIALS):
         return WrongCredentials("the workspace refuses these credentials", why=why, hint="mlscale doctor")
     if "error sending request" in text:
         return WorkspaceFailed(
