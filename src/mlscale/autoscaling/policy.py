@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from mlscale.deployment import Metric, Scaling, ScheduledBounds, StepPolicy, TargetPolicy
 
 SCALE_IN_AT = 0.9
 """Scale in only when the metric would stay under this share of its target.
 
-Source: a target tracking policy's low alarm stands at 0.9 of the target (facts of the AWS documentation,
-"Target tracking scaling policies for Application Auto Scaling").
+Source: the low alarm of a target tracking policy stands at 0.9 of its target (AWS, "Target tracking scaling
+policies for Application Auto Scaling").
 """
-
-SCHEDULE_MEMORY = timedelta(days=8)
-"""How far back a schedule's last time is looked for: a weekly entry must be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,43 +42,63 @@ class Memory:
 def desired_replicas(scaling: Scaling, window: Window, memory: Memory, now: datetime) -> tuple[int, Memory, str]:
     """Return the count that `scaling` wants at `now`, what to remember, and the reason in words.
 
-    Bounds hold at once. Out: the largest wish wins, after that policy's cooldown. In: only when every target wants
-    fewer, after the longest scale-in cooldown since anything happened.
+    Bounds hold at once, whatever the cooldowns. Out: the largest wish wins, after that policy's cooldown since the
+    last scale-out. In: the largest wish wins too, every target must want fewer or be met by as many, and the
+    policy's cooldown since anything happened must be over. A metric without data removes nothing.
     """
     low, high = effective_bounds(scaling, now)
     current = window.replicas
     if not low <= current <= high:
         return max(low, min(high, current)), memory, f"bounds {low} to {high}"
     out = [wish for wish in _out_wishes(scaling, window, memory, now) if wish[0] > current]
+    if out and current == high:
+        return current, memory, f"{max(out)[1]}: at the maximum of {high}"
     if out:
         count, reason = max(out)
-        return min(high, count), replace(memory, last_out=now) if high > current else memory, reason
-    count, reason = _in_wish(scaling, window, memory, now)
-    count = max(low, count)
-    if count < current:
-        return count, replace(memory, last_in=now), reason
-    return current, memory, "as it is"
+        return min(high, count), replace(memory, last_out=now), reason
+    wish = _in_wish(scaling, window, memory, now)
+    if wish is None or max(low, wish[0]) >= current:
+        return current, memory, "as it is"
+    return max(low, wish[0]), replace(memory, last_in=now), wish[1]
 
 
 def effective_bounds(scaling: Scaling, now: datetime) -> tuple[int, int]:
-    """Return the least and the greatest count at `now`: the schedule entry that fired last, else the spec's own."""
-    fired = [(when, entry) for entry in scaling.schedule if (when := _last_time(entry, now))]
+    """Return the least and the greatest count at `now`: the schedule entry that fired last, else the spec's own.
+
+    An entry stays until another one fires; of two at the same time the later in the list holds.
+    """
+    fired = [
+        (when, number, entry)
+        for number, entry in enumerate(scaling.schedule)
+        if (when := _last_time(entry, now)) is not None
+    ]
     if not fired:
         return scaling.min, scaling.max
-    entry = max(fired, key=lambda each: each[0])[1]
+    entry = max(fired, key=lambda each: each[:2])[2]
     low = scaling.min if entry.min is None else entry.min
     high = scaling.max if entry.max is None else entry.max
+    if entry.min is None:
+        low = min(low, high)
     return low, max(low, high)
 
 
 def _last_time(entry: ScheduledBounds, now: datetime) -> datetime | None:
+    from croniter import CroniterBadDateError, croniter
+
+    # get_prev is strictly before: the second after `now`'s own finds an entry that fires this very second.
+    second_after = now.replace(microsecond=0) + timedelta(seconds=1)
+    try:
+        last: datetime = croniter(entry.cron, second_after.astimezone(_zone(entry.timezone))).get_prev(datetime)
+    except CroniterBadDateError:
+        return None
+    return last.astimezone(UTC)
+
+
+def _zone(name: str) -> tzinfo:
     from zoneinfo import ZoneInfo
 
-    from croniter import croniter
-
-    local = now.astimezone(ZoneInfo(entry.timezone))
-    last: datetime = croniter(entry.cron, local + timedelta(seconds=1)).get_prev(datetime)
-    return last.astimezone(UTC) if now - last <= SCHEDULE_MEMORY else None
+    # A slim container has no time zone files, and UTC needs none.
+    return UTC if name == "UTC" else ZoneInfo(name)
 
 
 def _out_wishes(scaling: Scaling, window: Window, memory: Memory, now: datetime) -> Iterator[tuple[int, str]]:
@@ -91,22 +108,26 @@ def _out_wishes(scaling: Scaling, window: Window, memory: Memory, now: datetime)
             yield _needed(total, policy.value), _reason(policy, total, window)
     for step in scaling.steps:
         if step.add > 0 and _is_met(step, window) and _passed(memory.last_out, step.cooldown, now):
-            yield window.replicas + step.add, f"{step.metric} asks for {step.add:+d}"
+            yield window.replicas + step.add, _step_reason(step)
 
 
-def _in_wish(scaling: Scaling, window: Window, memory: Memory, now: datetime) -> tuple[int, str]:
+def _in_wish(scaling: Scaling, window: Window, memory: Memory, now: datetime) -> tuple[int, str] | None:
+    """Return the largest of the smaller counts that policies want, None if nobody wants fewer or somebody rests."""
     wishes = []
+    least = 0
     for policy in scaling.target:
         total = _total(policy.metric, window)
-        rested = all(_passed(last, policy.scale_in_cooldown, now) for last in (memory.last_out, memory.last_in))
-        if total is None or not rested:
-            return window.replicas, "cooldown"
+        if total is None or not _is_rested(memory, policy.scale_in_cooldown, now):
+            return None
+        least = max(least, _needed(total, policy.value))
         wishes.append((_needed(total, policy.value * SCALE_IN_AT), _reason(policy, total, window)))
-    for step in scaling.steps:
-        rested = all(_passed(last, step.cooldown, now) for last in (memory.last_out, memory.last_in))
-        if step.add < 0 and rested and _is_met(step, window) and not scaling.target:
-            wishes.append((window.replicas + step.add, f"{step.metric} asks for {step.add:+d}"))
-    return max(wishes, default=(window.replicas, "no policy"))
+    targets_agree = bool(wishes) and max(wishes)[0] < window.replicas
+    removals = [
+        (max(least, window.replicas + step.add), _step_reason(step))
+        for step in scaling.steps
+        if step.add < 0 and _is_met(step, window) and _is_rested(memory, step.cooldown, now)
+    ]
+    return max((*(wishes if targets_agree else ()), *removals), default=None)
 
 
 def _total(metric: Metric, window: Window) -> float | None:
@@ -128,6 +149,7 @@ def _is_met(step: StepPolicy, window: Window) -> bool:
 
 
 def _needed(total: float, value: float) -> int:
+    # Rounded first: 0.3 / 0.1 is a little more than 3, and must not ask for a fourth replica.
     return math.ceil(round(total / value, 9))
 
 
@@ -135,5 +157,15 @@ def _reason(policy: TargetPolicy, total: float, window: Window) -> str:
     return f"{policy.metric} {total / max(1, window.replicas):.4g} a replica, target {policy.value:g}"
 
 
+def _step_reason(step: StepPolicy) -> str:
+    bound = f"above {step.above:g}" if step.above is not None else f"below {step.below:g}"
+    return f"{step.metric} {bound}: {step.add:+d}"
+
+
+def _is_rested(memory: Memory, cooldown: timedelta, now: datetime) -> bool:
+    return _passed(memory.last_out, cooldown, now) and _passed(memory.last_in, cooldown, now)
+
+
 def _passed(last: datetime | None, cooldown: timedelta, now: datetime) -> bool:
-    return last is None or now - last >= cooldown
+    # A clock that was set back must not stop scaling until it has caught up.
+    return last is None or now < last or now - last >= cooldown
