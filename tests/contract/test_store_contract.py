@@ -11,13 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from mlscale.errors import UsageError, WorkspaceFailed, WrongCredentials
 from mlscale.state.store import Store, bucket_failure, folder_failure, open_store
-from tests.doubles import cloud_storage
+from tests.doubles import cloud_storage, moto_s3
 
 BUCKET = "mlscale-workspace"
 _prefixes = count()
@@ -25,22 +23,9 @@ _prefixes = count()
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """Serve moto's S3 with a bucket; yields its address."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=address,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
-    client.create_bucket(Bucket=BUCKET)
-    client.close()
-    yield address
-    server.stop()
+    """Serve S3 with a bucket; yields its address."""
+    with moto_s3.serving(BUCKET) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
