@@ -6,8 +6,9 @@ import re
 from datetime import timedelta
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
-_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6}(?:\.\d{1,3})?)s)?")
-_PERCENT = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)%")
+_DURATION = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6}(?:\.[0-9]{1,3})?)s)?")
+_PERCENT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)%")
+_LONGEST_SHOWN = 40
 
 
 def duration_of(text: str) -> timedelta:
@@ -18,9 +19,9 @@ def duration_of(text: str) -> timedelta:
     """
     found = _DURATION.fullmatch(text)
     if not text or found is None:
-        raise ValueError(f"{text!r} is not a duration: write it like 30s, 10m or 1h30m")
-    seconds = sum(float(part or 0) * unit for part, (_, unit) in zip(found.groups(), _UNITS, strict=True))
-    return timedelta(seconds=seconds)
+        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a duration: write it like 30s, 10m or 1h30m")
+    days, hours, minutes, seconds = (part or "0" for part in found.groups())
+    return timedelta(days=int(days), hours=int(hours), minutes=int(minutes), seconds=float(seconds))
 
 
 def duration_text(duration: timedelta) -> str:
@@ -34,7 +35,7 @@ def duration_text(duration: timedelta) -> str:
         if count:
             parts.append(f"{count:.0f}{letter}")
     if left:
-        parts.append(f"{left:g}s")
+        parts.append(f"{left:.6f}".rstrip("0").rstrip(".") + "s")
     return "".join(parts)
 
 
@@ -46,5 +47,5 @@ def percent_of(text: str) -> float:
     """
     found = _PERCENT.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} is not a percentage: write it like 85%")
+        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a percentage: write it like 85%")
     return float(found[1])
