@@ -4,42 +4,172 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from mlscale.deployment import Kind, Metric
 from mlscale.quantities import duration_of, duration_text, percent_of
 
 NAME = r"[a-z](-?[a-z0-9]){0,39}"
 LONGEST_NAME = 40
-FRAMEWORKS = ("onnx", "sklearn", "xgboost", "lightgbm", "custom")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 LONGEST_LABEL = 63
+LONGEST_DURATION = timedelta(days=366)
+MOST_REPLICAS = 1000
+PROVIDERS_TO_COME = frozenset({"sagemaker", "vertex"})
+PLACED = "placed"
+"""The type of a pydantic error whose context has `problems`: a path below the error's own, and why, for each."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OUR_VARIABLES = ("MLSCALE_", "AIP_", "SAGEMAKER_")
+_SECRETS = ("env:", "aws-sm:", "gcp-sm:")
+_LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_LABEL_VALUE = re.compile(r"[\w .:/=+@-]*")
+_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}|::[0-9a-f:]*")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://|(registry):")
+_CRON_FIELDS = 5
+_CRON_WORDS = re.compile(r"(?i)\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat|l)\b")
+_CRON = re.compile(r"[0-9*/,#? -]{9,100}")
 
 
 def _duration(value: object) -> object:
     if isinstance(value, timedelta):
         return value
-    if isinstance(value, str):
-        return duration_of(value)
-    raise ValueError(f"{value!r} is not a duration: write it like 30s, 10m or 1h30m")
+    if not isinstance(value, str):
+        raise ValueError("a duration has a unit: write it like 30s, 10m or 1h30m")  # noqa: TRY004, pydantic's way
+    duration = duration_of(value)
+    if duration > LONGEST_DURATION:
+        raise ValueError(f"{value} is too long: {LONGEST_DURATION.days} days at most")
+    return duration
 
 
-def _bound(value: object) -> object:
+def _lasting(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("it must be more than 0s")
+    return value
+
+
+def _bound(value: object, info: ValidationInfo) -> object:
     if isinstance(value, str) and value.endswith("%"):
+        if info.data.get("metric", Metric.CPU) is not Metric.CPU:
+            raise ValueError(f"{value} is a percentage, and {info.data['metric'].value} is a number")
         return percent_of(value)
     return value
 
 
+def _variable_name(name: str) -> str:
+    if not _VARIABLE.fullmatch(name):
+        raise ValueError("a variable's name has letters, digits and _, and does not begin with a digit")
+    if name.startswith(_OUR_VARIABLES):
+        raise ValueError(f"{name} is set by mlscale; choose another name")
+    return name
+
+
+def _variable_value(value: str) -> str:
+    if value.startswith(_SECRETS):
+        raise ValueError("a reference to a secret is not available in this version")
+    return value
+
+
+def _label_key(key: str) -> str:
+    if not _LABEL_KEY.fullmatch(key):
+        raise ValueError(f"lower-case letters, digits, _ and -, a letter first, {LONGEST_LABEL} characters at most")
+    return key
+
+
+def _label_value(value: str) -> str:
+    if len(value) > LONGEST_LABEL:
+        raise ValueError(f"it has {len(value)} characters, {LONGEST_LABEL} at most")
+    if not _LABEL_VALUE.fullmatch(value):
+        raise ValueError("letters, digits, spaces and _ . : / = + - @ only")
+    return value
+
+
+def _source(value: str) -> str:
+    if found := _SCHEME.match(value):
+        raise ValueError(
+            f"a source from {found[1] or found[2]} is not available in this version; name a file or folder"
+        )
+    return value
+
+
+def _workspace(value: str) -> str:
+    found = _SCHEME.match(value)
+    if found and found[1] not in ("s3", "gs"):
+        raise ValueError("a workspace is a folder, s3:// or gs://")
+    return value
+
+
+def _cron(value: str) -> str:
+    if not is_cron(value):
+        raise ValueError(f"{value[:60]!r} is not a time of cron: five fields, like 0 8 * * MON-FRI")
+    if not _comes(value):
+        raise ValueError(f"{value!r} never comes")
+    return value
+
+
+def is_cron(text: str) -> bool:
+    """Return whether `text` is a time in cron's five fields, without extensions that are random or hashed."""
+    from croniter import croniter
+
+    if len(text.split()) != _CRON_FIELDS or not _CRON.fullmatch(_CRON_WORDS.sub("0", text)):
+        return False
+    try:
+        return bool(croniter.is_valid(text))
+    except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError):
+        # croniter's own check lets the exceptions of its parser through for some texts.
+        return False
+
+
+def _comes(cron: str) -> bool:
+    from datetime import UTC, datetime
+
+    from croniter import CroniterBadDateError, croniter
+
+    try:
+        croniter(cron, datetime(2024, 1, 1, tzinfo=UTC)).get_next(datetime)
+    except CroniterBadDateError:
+        return False
+    return True
+
+
+def _timezone(value: str) -> str:
+    from zoneinfo import ZoneInfo
+
+    if value == "UTC":
+        return value
+    try:
+        ZoneInfo(value)
+    except (LookupError, ValueError, OSError):
+        raise ValueError(f"{value[:60]!r} is no time zone: use a name like Europe/Berlin") from None
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration, json_schema_input_type=str),
     PlainSerializer(duration_text, return_type=str),
 ]
+Lasting = Annotated[Duration, AfterValidator(_lasting)]
 Bound = Annotated[float, BeforeValidator(_bound, json_schema_input_type=float | str), Field(allow_inf_nan=False)]
+VariableName = Annotated[str, AfterValidator(_variable_name)]
+VariableValue = Annotated[str, AfterValidator(_variable_value)]
+LabelKey = Annotated[str, AfterValidator(_label_key)]
+LabelValue = Annotated[str, AfterValidator(_label_value)]
 
 
 class _Section(BaseModel):
@@ -49,184 +179,255 @@ class _Section(BaseModel):
 
 
 class Replicas(_Section):
-    """Bounds of the replica count."""
+    """A fixed count, or bounds of the replica count."""
 
-    min: int = Field(1, ge=1, le=1000, description="Replicas that always run.")
-    max: int = Field(1, ge=1, le=1000, description="Replicas that run at most; it caps what the endpoint may cost.")
+    min: int = Field(1, ge=1, le=MOST_REPLICAS, description="Replicas that always run.")
+    max: int = Field(
+        1,
+        ge=1,
+        le=MOST_REPLICAS,
+        description="Replicas that run at most, which caps what the endpoint may cost; the same as min if left out.",
+    )
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Replicas:
-        if self.min > self.max:
-            raise ValueError(f"min {self.min} is more than max {self.max}")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _fixed(cls, value: object) -> object:
+        if type(value) is int:
+            if not 1 <= value <= MOST_REPLICAS:
+                raise ValueError(f"it must be 1 to {MOST_REPLICAS}")
+            return {"min": value, "max": value}
+        if isinstance(value, dict) and "max" not in value and type(least := value.get("min")) is int:
+            return {**value, "max": max(1, min(least, MOST_REPLICAS))}
+        return value
+
+    @field_validator("max")
+    @classmethod
+    def _ordered(cls, value: int, info: ValidationInfo) -> int:
+        return _not_below_min(value, info)
+
+
+def _not_below_min(value: int, info: ValidationInfo) -> int:
+    least = info.data.get("min")
+    if least is not None and value < least:
+        raise ValueError(f"max {value} is less than min {least}")
+    return value
 
 
 class Target(_Section):
     """Keep a metric near a value by adding and removing replicas."""
 
     metric: Metric = Field(
-        description="invocations_per_replica (requests a minute), concurrency (open requests) or cpu.", strict=False
+        description="What is measured: invocations_per_replica (requests a minute), concurrency (open requests) or cpu.",
+        strict=False,
     )
-    value: Bound = Field(gt=0, description="The value to stay near, for each replica; cpu as a percentage like 70%.")
+    value: Bound = Field(
+        ge=0.001, le=1e9, description="The value to stay near, for each replica; cpu as a percentage like 70%."
+    )
     scale_in_cooldown: Duration = Field(
-        timedelta(minutes=5), description="How long after any change no replica is removed."
+        timedelta(minutes=5), description="How long after any change of the count no replica is removed."
     )
     scale_out_cooldown: Duration = Field(
-        timedelta(seconds=30), description="How long after adding replicas no more are added."
+        timedelta(seconds=30), description="How long after replicas were added no more are added."
     )
 
 
 class StepRule(_Section):
     """Add or remove replicas while a metric is beyond a bound."""
 
-    metric: Metric = Field(description="The metric that is compared, for each replica.", strict=False)
-    above: Bound | None = Field(None, description="Act while the metric is above this; cpu as a percentage like 85%.")
-    below: Bound | None = Field(None, description="Act while the metric is below this.")
-    add: int = Field(ge=-1000, le=1000, description="How many replicas to add; a negative number removes.")
-    cooldown: Duration = Field(timedelta(minutes=1), description="How long after acting it does not act again.")
+    metric: Metric = Field(
+        description="What is compared, for each replica: invocations_per_replica, concurrency or cpu.", strict=False
+    )
+    above: Bound | None = Field(
+        None, ge=0, le=1e9, description="Act while the metric is above this; cpu as a percentage like 85%."
+    )
+    below: Bound | None = Field(
+        None, ge=0, le=1e9, description="Act while the metric is below this; a step has either above or below."
+    )
+    add: int = Field(
+        ge=-MOST_REPLICAS, le=MOST_REPLICAS, description="How many replicas to add; a negative number removes."
+    )
+    cooldown: Duration = Field(timedelta(minutes=1), description="How long after acting the step does not act again.")
+
+    @field_validator("add")
+    @classmethod
+    def _changes(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("add 0 changes nothing")
+        return value
 
     @model_validator(mode="after")
     def _one_bound(self) -> StepRule:
         if (self.above is None) == (self.below is None):
-            raise ValueError("write either above or below")
-        if self.add == 0:
-            raise ValueError("add 0 changes nothing")
+            raise ValueError("a step has either above or below")
         return self
 
 
 class ScheduleEntry(_Section):
-    """Other bounds from a time on."""
+    """Other bounds from a time on, until the next entry's time."""
 
-    cron: str = Field(description="When it begins: minute, hour, day of month, month, day of week.")
-    timezone: str = Field("UTC", description="The time zone of the times, by its IANA name.")
-    min: int | None = Field(None, ge=1, le=1000, description="Replicas that always run from then on.")
-    max: int | None = Field(None, ge=1, le=1000, description="Replicas that run at most from then on.")
+    cron: Annotated[str, AfterValidator(_cron)] = Field(
+        description="When it begins: minute, hour, day of month, month and day of week, like 0 8 * * MON-FRI."
+    )
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        "UTC", description="The time zone of that time, by its IANA name like Europe/Berlin."
+    )
+    min: int | None = Field(None, ge=1, le=MOST_REPLICAS, description="Replicas that always run from then on.")
+    max: int | None = Field(None, ge=1, le=MOST_REPLICAS, description="Replicas that run at most from then on.")
+
+    @field_validator("max")
+    @classmethod
+    def _ordered(cls, value: int | None, info: ValidationInfo) -> int | None:
+        return None if value is None else _not_below_min(value, info)
 
     @model_validator(mode="after")
-    def _means_something(self) -> ScheduleEntry:
-        from zoneinfo import ZoneInfo
-
-        from croniter import croniter
-
+    def _bounds_something(self) -> ScheduleEntry:
         if self.min is None and self.max is None:
-            raise ValueError("write min, max, or both")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is more than max {self.max}")
-        if len(self.cron.split()) != len(("minute", "hour", "day", "month", "weekday")) or not _is_cron(
-            croniter, self.cron
-        ):
-            raise ValueError(f"{self.cron!r} is not a cron time: five fields, like 0 8 * * MON-FRI")
-        try:
-            ZoneInfo(self.timezone)
-        except (KeyError, ValueError, OSError):
-            raise ValueError(f"{self.timezone!r} is no time zone: use a name like Europe/Berlin") from None
+            raise ValueError("an entry has min, max, or both")
         return self
-
-
-def _is_cron(croniter: Any, text: str) -> bool:
-    try:
-        return bool(croniter.is_valid(text))
-    except (ValueError, KeyError, IndexError, OverflowError, AttributeError, TypeError):
-        return False
 
 
 class Autoscaling(_Section):
     """What moves the replica count between its bounds."""
 
     target: tuple[Target, ...] = Field((), description="Targets to track; the one that wants most replicas wins.")
-    steps: tuple[StepRule, ...] = Field((), description="Steps to take beyond a bound.")
-    schedule: tuple[ScheduleEntry, ...] = Field((), description="Bounds that change with the time.")
+    steps: tuple[StepRule, ...] = Field((), description="Steps to take while a metric is beyond a bound.")
+    schedule: tuple[ScheduleEntry, ...] = Field((), description="Bounds that change with the time of day or week.")
+
+    @field_validator("target")
+    @classmethod
+    def _each_metric_once(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
+        metrics = [each.metric for each in value]
+        _refuse(
+            ((number, "metric"), f"two targets follow {metric}")
+            for number, metric in enumerate(metrics)
+            if metric in metrics[:number]
+        )
+        return value
 
 
 class HealthCheck(_Section):
     """How a replica shows that it can serve."""
 
     path: str = Field("/ping", pattern=r"^/[!-~]{0,200}$", description="Route that answers 200 when it can serve.")
-    startup_timeout: Duration = Field(
-        timedelta(minutes=10), description="How long a replica may take until it is healthy."
+    startup_timeout: Lasting = Field(
+        timedelta(minutes=10), description="How long a replica may take from its start until it is healthy."
     )
 
 
 class Model(_Section):
     """What is served."""
 
-    source: str = Field(min_length=1, description="Folder, file or .tar.gz of the model, relative to the spec.")
+    source: Annotated[Text, AfterValidator(_source)] = Field(
+        description="Folder, file or .tar.gz of the model, relative to the spec."
+    )
     framework: Literal["onnx", "sklearn", "xgboost", "lightgbm", "custom"] = Field(
         description="Who loads it: onnx, sklearn, xgboost, lightgbm, or custom with a handler of your own."
     )
-    framework_version: str | None = Field(None, description="Version of the framework, in quotes.")
-    requirements: str | None = Field(
-        None, description="requirements.txt for an environment of the model's own, made once per content."
-    )
-    handler: str | None = Field(
+    framework_version: Text | None = Field(None, description='Version of the framework, in quotes: "1.10".')
+    requirements: Text | None = Field(
         None,
-        description="Python file with SageMaker's model_fn, input_fn, predict_fn, output_fn, or a Predictor class.",
+        description="A requirements.txt, relative to the spec, for an environment of the model's own; made once per content.",
     )
-    environment: dict[str, str] = Field({}, description="Environment variables of the replicas.")
-
-    @model_validator(mode="after")
-    def _variables(self) -> Model:
-        for name in self.environment:
-            if not _VARIABLE.fullmatch(name):
-                raise ValueError(f"{name!r} is no name for an environment variable")
-            if name.startswith(("MLSCALE_", "AIP_", "SAGEMAKER_")):
-                raise ValueError(f"{name} is set by mlscale")
-        return self
+    handler: Text | None = Field(
+        None,
+        description="Python file, relative to the spec, with SageMaker's model_fn, input_fn, predict_fn and output_fn, "
+        "or a Predictor class.",
+    )
+    environment: dict[VariableName, VariableValue] = Field({}, description="Environment variables of the replicas.")
 
 
 class Endpoint(_Section):
-    """How it is served."""
+    """How the model is served."""
 
-    kind: Kind = Field(Kind.REALTIME, description="realtime: replicas that always run.", strict=False)
-    replicas: Replicas = Field(Replicas(), description="A fixed count, or min and max.")
-    autoscaling: Autoscaling = Field(Autoscaling(), description="What moves the count between min and max.")
-    health: HealthCheck = Field(HealthCheck(), description="The health check of a replica.")
+    kind: Kind = Field(Kind.REALTIME, description="How requests reach the model; realtime answers while one waits.")
+    replicas: Replicas = Field(
+        Replicas.model_construct(), description="How many copies of the model run: a fixed count, or min and max."
+    )
+    autoscaling: Autoscaling = Field(
+        Autoscaling.model_construct(), description="What moves the replica count between min and max."
+    )
+    health: HealthCheck = Field(HealthCheck.model_construct(), description="How a replica shows that it can serve.")
 
-    @model_validator(mode="before")
+    @field_validator("kind", mode="before")
     @classmethod
-    def _fixed(cls, value: object) -> object:
-        if isinstance(value, dict) and type(count := value.get("replicas")) is int:
-            return {**value, "replicas": {"min": count, "max": count}}
+    def _known(cls, value: object) -> object:
+        if value in ("serverless", "async"):
+            raise ValueError(f"{value} is not available in this version; use realtime")
+        return Kind(value) if value in list(Kind) else value
+
+    @field_validator("autoscaling")
+    @classmethod
+    def _fits_replicas(cls, value: Autoscaling, info: ValidationInfo) -> Autoscaling:
+        if replicas := info.data.get("replicas"):
+            _refuse(_misfits(value, replicas))
         return value
 
-    @model_validator(mode="after")
-    def _room(self) -> Endpoint:
-        scales = self.autoscaling.target or self.autoscaling.steps
-        if scales and self.replicas.min == self.replicas.max and not self.autoscaling.schedule:
-            raise ValueError("autoscaling has no room: replicas.max must be more than replicas.min")
-        return self
+
+def _misfits(autoscaling: Autoscaling, replicas: Replicas) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if replicas.min == replicas.max and not autoscaling.schedule:
+        for key in ("target", "steps"):
+            if getattr(autoscaling, key):
+                yield (key,), f"it has no room: replicas.max must be more than replicas.min, both are {replicas.min}"
+    for number, entry in enumerate(autoscaling.schedule):
+        if entry.max is None and entry.min is not None and entry.min > replicas.max:
+            yield (
+                ("schedule", number, "min"),
+                f"min {entry.min} is more than replicas.max {replicas.max}; write max too",
+            )
+        if entry.min is None and entry.max is not None and entry.max < replicas.min:
+            yield (
+                ("schedule", number, "max"),
+                f"max {entry.max} is less than replicas.min {replicas.min}; write min too",
+            )
+
+
+def _refuse(problems: Iterator[tuple[tuple[str | int, ...], str]]) -> None:
+    found = tuple(problems)
+    if found:
+        raise PydanticCustomError(PLACED, "it does not fit the rest", {"problems": found})
 
 
 class Rollout(_Section):
     """How a new revision takes over."""
 
     strategy: Literal["all_at_once", "blue_green"] = Field(
-        "all_at_once", description="all_at_once, or blue_green: the old revision stays for the bake time."
+        "all_at_once",
+        description="all_at_once, or blue_green: the old revision stays for bake_time, ready to take over again.",
     )
     bake_time: Duration = Field(
-        timedelta(0), description="How long the old revision is kept, ready to take over again (blue_green)."
+        timedelta(0), description="How long the old revision stays after the switch; for blue_green only."
     )
-    keep_revisions: int = Field(5, ge=1, le=1000, description="How many revisions can be rolled back to.")
+    keep_revisions: int = Field(
+        5, ge=1, le=1000, description="How many revisions are kept to roll back to; older ones are deleted."
+    )
 
-    @model_validator(mode="after")
-    def _baked(self) -> Rollout:
-        if self.bake_time and self.strategy != "blue_green":
+    @field_validator("bake_time")
+    @classmethod
+    def _baked(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        if value and info.data.get("strategy", "blue_green") != "blue_green":
             raise ValueError("bake_time needs strategy: blue_green")
-        return self
+        return value
 
 
 class LocalSettings(_Section):
     """Settings of the local provider."""
 
+    allow_remote: bool = Field(
+        default=False, description="Allow a host that other machines can reach; nobody there needs to log in."
+    )
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
-    port: int = Field(0, ge=0, le=65535, description="Port of the gateway; 0 lets the system choose one and keep it.")
-    allow_remote: bool = Field(default=False, description="Allow an address that other machines can reach.")
+    port: int = Field(
+        0, ge=0, le=65535, description="Port that the gateway listens on; with 0 the system chooses one, and it stays."
+    )
 
-    @model_validator(mode="after")
-    def _reachable(self) -> LocalSettings:
-        if not self.allow_remote and not _is_loopback(self.host):
-            raise ValueError(f"{self.host} can be reached from other machines: that needs allow_remote: true")
-        return self
+    @field_validator("host")
+    @classmethod
+    def _reachable(cls, value: str, info: ValidationInfo) -> str:
+        if not _ADDRESS.fullmatch(value):
+            raise ValueError(f"{value[:60]!r} is no address")
+        if not info.data.get("allow_remote", True) and not _is_loopback(value):
+            raise ValueError(f"{value} can be reached from other machines: that needs allow_remote: true")
+        return value
 
 
 def _is_loopback(host: str) -> bool:
@@ -240,27 +441,28 @@ class Spec(_Section):
     """One model in production."""
 
     version: Literal[1] = Field(description="Version of the spec language: 1.")
-    name: str = Field(pattern=f"^{NAME}$", description="Name of the deployment; names of resources derive from it.")
-    provider: Literal["local"] = Field(description="Where it runs: local is this machine.")
-    workspace: str | None = Field(
-        None, description="Folder or s3:// or gs:// address of lease, journal and revisions; .mlscale/ beside the spec."
+    name: str = Field(
+        pattern=f"^{NAME}$",
+        max_length=LONGEST_NAME,
+        description="Name of the deployment; names of resources derive from it.",
     )
-    labels: dict[str, str] = Field({}, description="Labels on everything that is made: cost allocation, ownership.")
+    provider: Literal["local"] = Field(description="Where it runs: local is this machine.")
+    workspace: Annotated[Text, AfterValidator(_workspace)] | None = Field(
+        None,
+        description="Where lease, journal and revisions are kept: a folder, s3:// or gs://; .mlscale/ beside the spec if "
+        "left out.",
+    )
+    labels: dict[LabelKey, LabelValue] = Field(
+        {}, description="Labels on everything that is made, for cost allocation and ownership."
+    )
     model: Model = Field(description="What is served.")
-    endpoint: Endpoint = Field(Endpoint(), description="How it is served.")
-    rollout: Rollout = Field(Rollout(), description="How a new revision takes over.")
-    local: LocalSettings = Field(LocalSettings(), description="Settings of the local provider.")
+    endpoint: Endpoint = Field(Endpoint.model_construct(), description="How the model is served.")
+    rollout: Rollout = Field(Rollout.model_construct(), description="How a new revision takes over.")
+    local: LocalSettings = Field(LocalSettings.model_construct(), description="Settings of the local provider.")
 
-    @model_validator(mode="after")
-    def _labelled(self) -> Spec:
-        for key, value in self.labels.items():
-            if not _LABEL.fullmatch(key):
-                raise ValueError(f"label {key!r}: lower-case letters, digits, _ and -, beginning with a letter")
-            if len(value) > LONGEST_LABEL:
-                raise ValueError(f"label {key}: a value has {LONGEST_LABEL} characters at most")
-        if len(self.name) > LONGEST_NAME:
-            raise ValueError(f"name {self.name}: {LONGEST_NAME} characters at most, the environment included")
-        return self
-
-
-PROVIDERS_TO_COME = frozenset({"sagemaker", "vertex"})
+    @field_validator("provider", mode="before")
+    @classmethod
+    def _here(cls, value: Any) -> Any:
+        if isinstance(value, str) and value in PROVIDERS_TO_COME:
+            raise ValueError(f"provider {value} is not available in this version; use local")
+        return value

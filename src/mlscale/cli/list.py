@@ -1,0 +1,37 @@
+"""`mlscale list`: list the deployments of this workspace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlscale.cli import options
+from mlscale.cli.options import Output
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command(name="list")
+def list_(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="The folder of the spec.")] = Path(),
+    *,
+    output: options.OutputOption = Output.TEXT,
+    no_color: options.NoColorOption = False,
+) -> None:
+    """List the deployments whose spec is in this folder."""
+    from mlscale.cli.console import show
+    from mlscale.engine.session import LOCAL_ROOT
+    from mlscale.report import json
+    from mlscale.report.tables import table
+
+    provider = options.world_of(context).provider("local", folder / LOCAL_ROOT)
+    seen = [found for identity in provider.list() if (found := provider.read(identity))]
+    rows = [
+        (each.identity.name, each.phase, each.stable.revision.id if each.stable else "", each.address or "")
+        for each in seen
+    ]
+    words = table(("NAME", "PHASE", "REVISION", "ADDRESS"), rows) if rows else "No deployments here."
+    show(words, {"deployments": json.data(seen)}, output, no_color=no_color)

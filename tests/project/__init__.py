@@ -1,0 +1,1 @@
+"""Tests of one kind; the folder says which."""
