@@ -217,7 +217,7 @@ class Target(_Section):
     """Keep a metric near a value by adding and removing replicas."""
 
     metric: Metric = Field(
-        description="What is measured: invocations_per_replica (requests a minute), concurrency (open requests) or cpu.",
+        description="Measured: invocations_per_replica (requests a minute), concurrency (open requests) or cpu.",
         strict=False,
     )
     value: Bound = Field(
@@ -326,7 +326,7 @@ class Model(_Section):
     framework_version: Text | None = Field(None, description='Version of the framework, in quotes: "1.10".')
     requirements: Text | None = Field(
         None,
-        description="A requirements.txt, relative to the spec, for an environment of the model's own; made once per content.",
+        description="A requirements.txt, relative to the spec, for an environment of the model's own.",
     )
     handler: Text | None = Field(
         None,
@@ -353,7 +353,7 @@ class Endpoint(_Section):
     def _known(cls, value: object) -> object:
         if value in ("serverless", "async"):
             raise ValueError(f"{value} is not available in this version; use realtime")
-        return Kind(value) if value in list(Kind) else value
+        return Kind(value) if isinstance(value, str) and value in list(Kind) else value
 
     @field_validator("autoscaling")
     @classmethod
@@ -449,8 +449,7 @@ class Spec(_Section):
     provider: Literal["local"] = Field(description="Where it runs: local is this machine.")
     workspace: Annotated[Text, AfterValidator(_workspace)] | None = Field(
         None,
-        description="Where lease, journal and revisions are kept: a folder, s3:// or gs://; .mlscale/ beside the spec if "
-        "left out.",
+        description="Folder, s3:// or gs:// of lease, journal and revisions; .mlscale/ beside the spec if left out.",
     )
     labels: dict[LabelKey, LabelValue] = Field(
         {}, description="Labels on everything that is made, for cost allocation and ownership."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -18,38 +19,45 @@ Path: TypeAlias = tuple[str | int, ...]
 Place: TypeAlias = tuple[int, int]
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What YAML 1.1 allows nowhere in a document (its production c-printable), and our texts nowhere either."""
+
+_NEAR = 2
+_LONGEST_SHOWN = 60
 
 
 @dataclass(slots=True)
 class Tree:
     """A document's values, and where each stands: `keys` for a mapping's key, `values` for what it holds.
 
-    `plain` has the paths of scalars written without quotes: only those are typed again when a variable fills them.
+    `plain` has the text of each scalar written without quotes, as it was written; `spoiled` the paths whose value is
+    not what was meant, because a problem is known there.
     """
 
     value: Any = None
     keys: dict[Path, Place] = field(default_factory=dict)
     values: dict[Path, Place] = field(default_factory=dict)
-    plain: set[Path] = field(default_factory=set)
+    plain: dict[Path, str] = field(default_factory=dict)
+    spoiled: set[Path] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
 
 
 def tree_of(text: str | bytes, file: str) -> Tree:
-    """Return the tree of a document; `problems` says what is wrong with it, and then `value` may be None."""
+    """Return the tree of a spec; `problems` says what is wrong with it, and then `value` may be None."""
     tree = Tree()
     if len(text) > LARGEST_BYTES:
         why = f"{len(text):,} bytes, {LARGEST_BYTES:,} at most"
         return _refused(tree, Problem(file, 1, 1, "the spec is too large", why, "a spec names files, it holds none"))
     if isinstance(text, bytes):
         try:
-            text = text.decode("utf-8-sig")
+            text = text.decode("utf-8")
         except UnicodeDecodeError as error:
-            line = error.object.count(b"\n", 0, error.start) + 1
-            column = error.start - error.object.rfind(b"\n", 0, error.start)
-            why = f"byte 0x{error.object[error.start]:02x}"
-            return _refused(tree, Problem(file, line, column, "the spec is not UTF-8", why, "save it as UTF-8"))
-    root = _composed(text, file, tree)
+            return _refused(tree, _not_utf8(error, file))
+    root = _composed(text.removeprefix("\ufeff"), file, tree)
     if root is None:
+        if not tree.problems:
+            hint = "mlscale init makes one"
+            tree.problems.append(Problem(file, 1, 1, "the spec is empty", "it must have keys like name:", hint))
         return tree
     if not isinstance(root, yaml.MappingNode):
         line, column = _place(root)
@@ -58,50 +66,95 @@ def tree_of(text: str | bytes, file: str) -> Tree:
     return tree
 
 
+def value_of(text: str, file: str) -> Tree:
+    """Return the tree of any YAML value, as it stands on a command line: empty is null."""
+    tree = Tree()
+    root = _composed(text, file, tree)
+    if root is not None:
+        _Reader(file, tree).read(root)
+    return tree
+
+
+def typed(text: str) -> Any:
+    """Return what YAML makes of a plain scalar: `4` → 4, `true` → True, `a` → `a`, nothing → None."""
+    text = text.strip()
+    tag = yaml.resolver.Resolver().resolve(yaml.ScalarNode, text, (True, False))
+    try:
+        return _plain_value(_kind(tag), yaml.ScalarNode(tag, text))
+    except (ValueError, LookupError, ArithmeticError):
+        return text
+
+
 def _refused(tree: Tree, problem: Problem) -> Tree:
     tree.problems.append(problem)
     return tree
 
 
+def _not_utf8(error: UnicodeDecodeError, file: str) -> Problem:
+    line = error.object.count(b"\n", 0, error.start) + 1
+    column = error.start - error.object.rfind(b"\n", 0, error.start)
+    why = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
+    return Problem(file, line, column, "the spec is not UTF-8", why, "save it as UTF-8")
+
+
 def _composed(text: str, file: str, tree: Tree) -> yaml.Node | None:
-    depth = _depth_problem(text, file)
-    if depth:
-        tree.problems.append(depth)
+    """Return the root node, None if there is none or there are problems."""
+    if found := _UNPRINTABLE.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        column = found.start() - text.rfind("\n", 0, found.start())
+        why = f"U+{ord(found[0]):04X}"
+        tree.problems.append(Problem(file, line, column, "a character is not allowed in YAML", why, "remove it"))
         return None
-    loader = _Loader(text)
     try:
-        root: yaml.Node | None = loader.get_single_node()
+        if problem := _excess(text, file):
+            tree.problems.append(problem)
+            return None
+        loader = _Loader(text)
+        try:
+            root: yaml.Node | None = loader.get_single_node()
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        words = error.problem or error.context or "it can't be read"
-        if error.context == "expected a single document in the stream":
-            words = "one document a file"
-        tree.problems.append(Problem(file, line, column, "this is not YAML", words, "check indentation and colons"))
+        tree.problems.append(_syntax_problem(error, text, file))
         return None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reader = getattr(error, "position", None)
-        line = text.count("\n", 0, reader) + 1 if isinstance(reader, int) else 1
-        words = str(error).splitlines()[0]
-        tree.problems.append(Problem(file, line, 1, "this is not YAML", words, "remove the special character"))
-        return None
-    finally:
-        loader.dispose()
-    if root is None:
-        hint = "mlscale init makes one"
-        tree.problems.append(Problem(file, 1, 1, "the spec is empty", "it must have keys like name:", hint))
     return root
 
 
-def _depth_problem(text: str, file: str) -> Problem | None:
-    """Return a problem when brackets nest so deeply that reading them would exhaust the stack."""
-    depth = 0
-    for number, line in enumerate(text.split("\n"), start=1):
-        indent = len(line) - len(line.lstrip(" -?"))
-        depth += line.count("[") + line.count("{") - line.count("]") - line.count("}")
-        if depth > DEEPEST or indent > DEEPEST * 4:
-            return Problem(file, number, 1, "the spec nests too deeply", f"{DEEPEST} levels at most")
+def _excess(text: str, file: str) -> Problem | None:
+    """Return a problem if the document is too deep or has too many values.
+
+    Its events are counted before any tree is made: making one recurses in C, where depth ends the process.
+    """
+    loader = _Loader(text)
+    depth = count = 0
+    try:
+        while loader.check_event():
+            event = loader.get_event()
+            count += isinstance(event, yaml.NodeEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            line, column = event.start_mark.line + 1, event.start_mark.column + 1
+            if depth > DEEPEST:
+                return Problem(file, line, column, "the spec nests too deeply", f"{DEEPEST} levels at most")
+            if count > MOST_NODES:
+                return Problem(file, line, column, "the spec has too many values", f"{MOST_NODES:,} at most")
+    finally:
+        loader.dispose()
     return None
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    why = error.problem or error.context or "it can't be read"
+    lines = text.split("\n")[max(0, line - _NEAR) : line]
+    hint = "check indentation, colons and quotes"
+    if error.context == "expected a single document in the stream":
+        why, hint = "it has several documents", "one deployment a file; give several files instead"
+    elif any("\t" in each for each in lines):
+        hint = "YAML is indented with spaces, never with tabs"
+    elif any("${" in each for each in lines):
+        hint = "inside [] and {} a ${VARIABLE} must be in quotes, or the mapping written on lines of its own"
+    return Problem(file, line, column, "this is not YAML", why, hint)
 
 
 class _Reader:
@@ -112,7 +165,6 @@ class _Reader:
         self._tree = tree
         self._count = 0
         self._open: set[int] = set()
-        self._constructor = yaml.constructor.SafeConstructor()
 
     def read(self, root: yaml.Node) -> None:
         self._tree.value = self._value(root, ())
@@ -122,13 +174,16 @@ class _Reader:
         self._tree.values[path] = _place(node)
         if self._count > MOST_NODES:
             if self._count == MOST_NODES + 1:
-                self._problem(node, "the spec unfolds to too much", f"{MOST_NODES:,} values at most, aliases unfolded")
+                self._problem(node, path, "the aliases unfold to too much", f"{MOST_NODES:,} values at most")
             return None
-        if id(node) in self._open or len(path) > DEEPEST:
-            self._problem(node, "the spec nests too deeply", "an alias holds itself" if id(node) in self._open else "")
-            return None
+        if id(node) in self._open:
+            return self._problem(node, path, "an alias holds itself", "", "write the value out")
+        if len(path) > DEEPEST:
+            return self._problem(node, path, "the spec nests too deeply", f"{DEEPEST} levels at most")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
+        if _kind(node.tag) not in ("map", "seq"):
+            return self._problem(node, path, "a tag is not allowed", shown(node.tag), "remove it")
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):
@@ -141,55 +196,71 @@ class _Reader:
         first: dict[str, Place] = {}
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is None or key_node.tag not in _TEXTLIKE:
-                self._problem(key_node, "this key is not a word", f"it is {_kind(key_node)}", "write it in quotes")
-                continue
-            if key == "<<":
-                self._problem(key_node, "a merge key is not allowed", "<<", "use environments: for variations")
-                continue
-            if key in first:
-                self._problem(key_node, f"{key} is written twice", f"first in line {first[key][0]}", "keep one of them")
-                continue
-            first[key] = _place(key_node)
-            self._tree.keys[(*path, key)] = first[key]
-            yield key, self._value(value_node, (*path, key))
+            if key is None or _kind(key_node.tag) not in ("str", "merge", "value", "timestamp"):
+                self._problem(key_node, path, "a key is not a text", _key_words(key_node), "write it in quotes")
+            elif _kind(key_node.tag) == "merge":
+                self._problem(
+                    key_node, path, "a merge key is not carried out", "<<", "use environments: for variations"
+                )
+            elif key in first:
+                line = first[key][0]
+                self._problem(
+                    key_node,
+                    (*path, key),
+                    f"{shown(key)} is written twice",
+                    f"first in line {line}",
+                    "keep one of them",
+                )
+            else:
+                first[key] = _place(key_node)
+                self._tree.keys[(*path, key)] = first[key]
+                yield key, self._value(value_node, (*path, key))
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         if node.style is None:
-            self._tree.plain.add(path)
-        kind = node.tag.removeprefix("tag:yaml.org,2002:")
-        if kind in ("str", "timestamp", "value"):
-            return node.value
+            self._tree.plain[path] = node.value
+        kind = _kind(node.tag)
+        if kind not in _KINDS:
+            return self._problem(node, path, "a tag is not allowed", shown(node.tag), "remove it")
+        if found := _UNPRINTABLE.search(node.value):
+            return self._problem(node, path, "a character is not allowed", f"U+{ord(found[0]):04X}", "remove it")
         try:
-            match kind:
-                case "null" | "bool" | "int" | "float":
-                    return getattr(self._constructor, f"construct_yaml_{kind}")(node)
-                case _:
-                    hint = "remove the tag"
-                    self._problem(node, f"a value of type {node.tag} is not allowed", "plain values only", hint)
-        except (ValueError, KeyError, IndexError, OverflowError):
-            self._problem(node, "this is not a value that YAML can read", node.value[:60], "write it in quotes")
-        return None
+            return _plain_value(kind, node)
+        except (ValueError, LookupError, ArithmeticError):
+            return self._problem(node, path, "YAML can't read this value", shown(node.value), "write it in quotes")
 
-    def _problem(self, node: yaml.Node, what: str, why: str = "", hint: str = "") -> None:
+    def _problem(self, node: yaml.Node, path: Path, what: str, why: str = "", hint: str = "") -> None:
         line, column = _place(node)
+        self._tree.spoiled.add(path)
         self._tree.problems.append(Problem(self._file, line, column, what, why, hint))
 
 
-_TEXTLIKE = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "value", "merge"))
+_KINDS = frozenset({"str", "timestamp", "value", "null", "bool", "int", "float"})
+_CONSTRUCTOR = yaml.constructor.SafeConstructor()
 
 
-def typed(text: str) -> Any:
-    """Return what YAML makes of a plain scalar: `4` → 4, `true` → True, `a` → `a`."""
-    tree = tree_of(f"value: {text}" if text else "value:", "")
-    return tree.value["value"] if not tree.problems and isinstance(tree.value, dict) else text
+def _plain_value(kind: str, node: yaml.ScalarNode) -> Any:
+    """Return the value of a scalar; a date stays the text that it is."""
+    if kind in ("null", "bool", "int", "float"):
+        return getattr(_CONSTRUCTOR, f"construct_yaml_{kind}")(node)
+    return node.value
+
+
+def shown(text: str) -> str:
+    """Return `text` fit for a message: cut where it is long."""
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _place(node: yaml.Node) -> Place:
     return node.start_mark.line + 1, node.start_mark.column + 1
 
 
-def _kind(node: yaml.Node) -> str:
-    return {"bool": "true or false to YAML", "int": "a number", "null": "nothing"}.get(
-        node.tag.removeprefix("tag:yaml.org,2002:"), "a list or mapping" if not isinstance(node.value, str) else "odd"
-    )
+def _kind(tag: str) -> str:
+    return tag.removeprefix("tag:yaml.org,2002:")
+
+
+def _key_words(node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        return "it is a list or a mapping"
+    kinds = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing"}
+    return f"YAML reads {shown(node.value) or 'it'} as {kinds.get(_kind(node.tag), 'something else')}"

@@ -10,12 +10,16 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mlscale.errors import Problem, SpecInvalid
-from mlscale.spec.model import PROVIDERS_TO_COME, Spec
-from mlscale.spec.nodes import Path, Tree, tree_of, typed
+from mlscale.spec import model
+from mlscale.spec.model import LONGEST_NAME, Spec
+from mlscale.spec.nodes import Path, Place, Tree, shown, tree_of, typed, value_of
 
-_VARIABLE = re.compile(r"\$(?:\$(?P<escaped>\{)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})")
-
-_YAML_WORDS = {"yes": True, "no": False, "on": True, "off": False}
+_VARIABLE = re.compile(
+    r"\$(?:\$(?P<escaped>\{)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\}|(?P<broken>\{))"
+)
+_PART = re.compile(r"([^.\[\]]+)|\[([0-9]{1,4})\]")
+_ENVIRONMENT = re.compile(r"[a-z0-9](-?[a-z0-9])*")
+_LONGEST_GUESSED = 40
 
 
 def parse(
@@ -41,8 +45,7 @@ def parse(
     tree = tree_of(text, file)
     if not isinstance(tree.value, dict):
         raise SpecInvalid(tuple(tree.problems))
-    draft = _Draft(file, tree)
-    draft.fill(variables)
+    draft = _Draft(file, tree, variables)
     draft.lay_over(env)
     for override in overrides:
         draft.override(override)
@@ -52,54 +55,101 @@ def parse(
 class _Draft:
     """A document on its way to a spec: values, where each came from, and problems so far."""
 
-    def __init__(self, file: str, tree: Tree) -> None:
+    def __init__(self, file: str, tree: Tree, variables: Mapping[str, str]) -> None:
         self._file = file
         self._tree = tree
+        self._variables = variables
         self._problems = tree.problems
         self._value: Any = tree.value
         self._moved: dict[Path, Path] = {}
         self._overridden: dict[Path, str] = {}
 
-    def fill(self, variables: Mapping[str, str]) -> None:
-        """Fill `${VAR}` in every text."""
-        self._value = self._filled(self._value, (), variables)
-
-    def _filled(self, value: Any, path: Path, variables: Mapping[str, str]) -> Any:
-        if isinstance(value, dict):
-            return {key: self._filled(each, (*path, key), variables) for key, each in value.items()}
-        if isinstance(value, list):
-            return [self._filled(each, (*path, number), variables) for number, each in enumerate(value)]
-        if not isinstance(value, str) or "$" not in value:
-            return value
-
-        def replacement(found: re.Match[str]) -> str:
-            if found["escaped"]:
-                return "${"
-            text = variables.get(found["name"], found["default"])
-            if text is None:
-                name = found["name"]
-                self._problem(path, f"the variable {name} is not set", "", f"set it, or write ${{{name}:-default}}")
-            return text or ""
-
-        whole = _VARIABLE.fullmatch(value)
-        text = _VARIABLE.sub(replacement, value)
-        return typed(text) if whole and not whole["escaped"] and path in self._tree.plain else text
-
     def lay_over(self, env: str | None) -> None:
-        """Take `environments` out, and lay the one that was asked for over the rest."""
+        """Fill `${VAR}`, take `environments` out, and lay the one that was asked for over the rest.
+
+        The others are only looked through for unknown keys: their variables need not be set here.
+        """
         overlays = self._value.pop("environments", None)
-        if overlays is not None and not _is_mapping_of_mappings(overlays):
-            self._problem(("environments",), "environments is not a mapping of overlays", "", "write prod: {...}")
-            return
+        self._value = self._filled(self._value, ())
+        overlays = self._checked_overlays(overlays)
+        for name, overlay in overlays.items():
+            if name != env:
+                self._find_unknown(overlay, ("environments", name), Spec)
         if env is None:
             return
-        if env not in (overlays or {}):
-            known = ", ".join(sorted(overlays or {})) or "none"
-            self._problem(("environments",), f"the environment {env} is not in the spec", f"there are: {known}")
+        if env not in overlays:
+            known = ", ".join(sorted(overlays)) or "none"
+            self._problem(("environments",), f"the environment {shown(env)} is not in the spec", f"there are: {known}")
             return
-        self._merge(self._value, overlays[env], (), ("environments", env))
-        if isinstance(self._value.get("name"), str) and "name" not in overlays[env]:
+        origin = ("environments", env)
+        overlay = self._filled(overlays[env], origin)
+        self._merge(self._value, overlay, (), origin)
+        if isinstance(self._value.get("name"), str) and "name" not in overlay:
             self._value["name"] += f"-{env}"
+
+    def _checked_overlays(self, overlays: Any) -> dict[str, dict[str, Any]]:
+        """Return the overlays that are usable; a problem for each of the others."""
+        if overlays is None:
+            return {}
+        if not isinstance(overlays, dict):
+            self._problem(
+                ("environments",), "environments is not a mapping", f"it is {_shown(overlays)}", "prod: {...}"
+            )
+            return {}
+        usable = {}
+        for name, overlay in overlays.items():
+            path = ("environments", name)
+            if not _ENVIRONMENT.fullmatch(name):
+                why = "lower-case letters and digits, single dashes between them"
+                self._problem(path, f"the environment {shown(name)} has no fitting name", why, of_key=True)
+            elif isinstance(overlay, dict):
+                usable[name] = overlay
+            elif overlay is None:
+                usable[name] = {}
+            else:
+                self._problem(path, f"environments.{shown(name)} is not a mapping", f"it is {_shown(overlay)}")
+        return usable
+
+    def _filled(self, value: Any, path: Path) -> Any:
+        if isinstance(value, dict):
+            return {key: self._filled(each, (*path, key)) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._filled(each, (*path, number)) for number, each in enumerate(value)]
+        if not isinstance(value, str) or "$" not in value:
+            return value
+        whole = _VARIABLE.fullmatch(value)
+        text = _VARIABLE.sub(lambda found: self._text_of(found, path), value)
+        return typed(text) if whole and whole["name"] and path in self._tree.plain else text
+
+    def _text_of(self, found: re.Match[str], path: Path) -> str:
+        if found["escaped"]:
+            return "${"
+        if found["broken"]:
+            hint = "write ${NAME} or ${NAME:-default}, and $${ for the characters themselves"
+            self._problem(path, "a variable is not written right", "", hint)
+            self._tree.spoiled.add(path)
+            return ""
+        name, default = found["name"], found["default"]
+        text = self._variables.get(name)
+        if default is not None:
+            return text or str(default)
+        if text is None:
+            self._problem(path, f"the variable {name} is not set", "", f"set it, or write ${{{name}:-default}}")
+            self._tree.spoiled.add(path)
+        return text or ""
+
+    def _find_unknown(self, value: Any, path: Path, section: type[BaseModel]) -> None:
+        if isinstance(value, list):
+            for number, each in enumerate(value):
+                self._find_unknown(each, (*path, number), section)
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                field = section.model_fields.get(key)
+                inner = next(_sections(field.annotation), None) if field else None
+                if field is None:
+                    self._unknown((*path, key), list(section.model_fields))
+                elif inner:
+                    self._find_unknown(each, (*path, key), inner)
 
     def _merge(self, below: dict[str, Any], above: dict[str, Any], path: Path, origin: Path) -> None:
         for key, value in above.items():
@@ -112,24 +162,35 @@ class _Draft:
 
     def override(self, override: str) -> None:
         """Put the value of one `path=value` in its place."""
-        path, found, text = override.partition("=")
-        keys = path.split(".")
-        origin = f"--set {path}"
-        if not found or not all(keys):
-            self._problems.append(Problem(f"--set {override}", 0, 0, "this is not path=value", "", "--set a.b=value"))
+        dotted, found, text = override.partition("=")
+        origin = f"--set {shown(dotted)}"
+        keys = _keys_of(dotted)
+        if not found or not keys:
+            self._refuse_override(
+                origin, "this is not path=value", f"it is {_shown(override)}", "--set model.source=./m"
+            )
             return
-        place = self._value
-        for key in keys[:-1]:
-            place = place.setdefault(key, {}) if isinstance(place, dict) else None
-            if not isinstance(place, dict):
-                self._problems.append(Problem(origin, 0, 0, "there is no such path", f"{key} is not a mapping"))
-                return
-        tree = tree_of(f"value: {text}", origin)
+        if keys[0] == "environments":
+            self._refuse_override(
+                origin, "an overlay can't be set", "", "choose it with --env, and set the path itself"
+            )
+            return
+        tree = value_of(text, origin)
         if tree.problems:
-            self._problems.append(Problem(origin, 0, 0, "the value is not YAML", tree.problems[0].why))
+            self._refuse_override(origin, "the value is not YAML", tree.problems[0].why or tree.problems[0].what)
             return
-        place[keys[-1]] = tree.value["value"]
-        self._overridden[tuple(keys)] = origin
+        place: Any = self._value
+        for number, key in enumerate(keys[:-1]):
+            inner: Any = [] if isinstance(keys[number + 1], int) else {}
+            place = _put(place, key, inner, keep=True)
+        if place is _NOWHERE or _put(place, keys[-1], tree.value, keep=False) is _NOWHERE:
+            why = f"{_dotted(keys[:-1]) or 'the spec'} has no {_shown(keys[-1])}"
+            self._refuse_override(origin, "there is no such path", why)
+            return
+        self._overridden[keys] = origin
+
+    def _refuse_override(self, origin: str, what: str, why: str, hint: str = "") -> None:
+        self._problems.append(Problem(origin, 0, 0, what, why, hint))
 
     def checked(self) -> Spec:
         """Return the spec, or raise every problem in the order of the file."""
@@ -140,20 +201,26 @@ class _Draft:
             for each in error.errors(include_url=False, include_input=True):
                 self._add(each)
         if spec is None or self._problems:
-            unique = dict.fromkeys(sorted(self._problems, key=lambda each: (each.line, each.column)))
+            unique = dict.fromkeys(sorted(self._problems, key=lambda each: (not each.line, each.line, each.column)))
             raise SpecInvalid(tuple(unique))
         return spec
 
     def _add(self, error: Any) -> None:
-        path = self._path_of(error["loc"])
+        of_key = error["loc"][-1:] == ("[key]",)
+        path = self._path_of(error["loc"][:-1] if of_key else error["loc"])
+        if any(self._source(path[:length]) in self._tree.spoiled for length in range(len(path) + 1)):
+            return
         match error["type"]:
             case "extra_forbidden":
-                self._unknown(path)
+                self._unknown(path, _keys_at(path[:-1]))
             case "missing":
-                self._problem(path[:-1], f"{path[-1]} is missing", "", _described(path))
+                self._problem(path[:-1], f"{_dotted(path)} is missing", "", _described(path))
+            case model.PLACED:
+                for below, why in error["ctx"]["problems"]:
+                    self._problem((*path, *below), f"{_dotted((*path, *below))} is not valid", why)
             case _:
                 what = f"{_dotted(path)} is not valid" if path else "the spec is not valid"
-                self._problem(path, what, *_words(error, path))
+                self._problem(path, what, *self._words(error, path), of_key=of_key)
 
     def _path_of(self, loc: tuple[str | int, ...]) -> Path:
         """Return the part of pydantic's location that stands in the file (it adds names of functions and unions)."""
@@ -164,36 +231,32 @@ class _Draft:
                 isinstance(value, list) and isinstance(part, int) and part < len(value)
             )
             if not inside:
-                return (*path, part) if part == loc[-1] else tuple(path)
+                return (*path, part) if part == loc[-1] and isinstance(value, dict) else tuple(path)
             value = value[part]
             path.append(part)
         return tuple(path)
 
-    def _unknown(self, path: Path) -> None:
-        known = _keys_at(path[:-1])
+    def _unknown(self, path: Path, known: list[str]) -> None:
         key = str(path[-1])
-        close = get_close_matches(key, known, n=1)
+        close = get_close_matches(key, known, n=1) if len(key) <= _LONGEST_GUESSED else []
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        line, column = self._place(path, of_key=True)
-        self._problems.append(
-            Problem(self._origin(path), line, column, f"{_dotted(path)} is unknown", "", hint if known else "remove it")
-        )
+        self._problem(path, f"{_dotted(path)} is unknown", "", hint if known else "remove it", of_key=True)
 
-    def _problem(self, path: Path, what: str, why: str = "", hint: str = "") -> None:
-        line, column = self._place(path, of_key=False)
-        self._problems.append(Problem(self._origin(path), line, column, what, why, hint))
+    def _problem(self, path: Path, what: str, why: str = "", hint: str = "", *, of_key: bool = False) -> None:
+        origin = self._origin(path)
+        line, column = self._place(path, of_key=of_key) if origin == self._file else (0, 0)
+        self._problems.append(Problem(origin, line, column, what, why, hint))
 
     def _origin(self, path: Path) -> str:
         found = [origin for length in range(len(path) + 1) if (origin := self._overridden.get(path[:length]))]
         return found[-1] if found else self._file
 
-    def _place(self, path: Path, *, of_key: bool) -> tuple[int, int]:
-        if self._origin(path) != self._file:
-            return 0, 0
+    def _place(self, path: Path, *, of_key: bool) -> Place:
         places = (self._tree.keys, self._tree.values) if of_key else (self._tree.values, self._tree.keys)
         for length in range(len(path), -1, -1):
             there = self._source(path[:length])
-            for table in places:
+            # Of what holds the place that is missing, the key says more than its first line does.
+            for table in places if length == len(path) else (self._tree.keys, self._tree.values):
                 if there in table:
                     return table[there]
         return 1, 1
@@ -204,28 +267,80 @@ class _Draft:
                 return (*self._moved[path[:length]], *path[length:])
         return path
 
+    def _words(self, error: Any, path: Path) -> tuple[str, str]:
+        """Return why a value is not valid and what to do, in our words rather than the library's."""
+        value, context = error.get("input"), error.get("ctx", {})
+        written = "" if self._origin(path) != self._file else self._tree.plain.get(self._source(path), "")
+        reads = f"YAML reads {shown(written)} as {_shown(value)}" if written and _differs(written, value) else ""
+        match error["type"]:
+            case "value_error":
+                return str(context["error"]), ""
+            case "literal_error" | "enum":
+                return _choice_words(value, str(context["expected"]), reads)
+            case "string_type" if isinstance(value, bool | int | float):
+                return (
+                    reads or f"{_shown(value)} is not a text",
+                    f'write it in quotes: "{shown(written or str(value))}"',
+                )
+            case "string_type" if value is None:
+                return "it is empty, a text is needed", ""
+            case "string_pattern_mismatch" | "string_too_long" if path == ("name",):
+                why = f"{_shown(value)}: lower-case letters and digits, single dashes between them, a letter first"
+                return f"{why}, {LONGEST_NAME} characters at most", ""
+            case "string_pattern_mismatch" if path[-1:] == ("path",):
+                return f"{_shown(value)} is no route", "write it like /ping"
+            case "model_type" | "dict_type" | "model_attributes_type":
+                return f"it is {_shown(value)}, a mapping is needed", ""
+            case "tuple_type":
+                return f"it is {_shown(value)}, a list is needed", "begin each entry with a dash"
+            case _:
+                return f"{error['msg'][0].lower()}{error['msg'][1:]}", reads or f"it is {_shown(value)}"
 
-def _words(error: Any, path: Path) -> tuple[str, str]:
-    """Return why a value is not valid and what to do, in our words rather than the library's."""
-    value, context = error.get("input"), error.get("ctx", {})
-    if path == ("provider",) and value in PROVIDERS_TO_COME:
-        return f"{value} is not available in this version", "use provider: local"
-    match error["type"]:
-        case "value_error":
-            return str(context["error"]), ""
-        case "literal_error" | "enum":
-            options = str(context["expected"]).replace("'", "")
-            close = get_close_matches(str(value), re.split(r", | or ", options), n=1)
-            return f"{_shown(value)} is not one of: {options}", f"did you mean {close[0]}?" if close else ""
-        case "string_type" if isinstance(value, bool):
-            words = " or ".join(word for word, meaning in _YAML_WORDS.items() if meaning is value)
-            return f"YAML reads an unquoted {words} as {str(value).lower()}", "write it in quotes"
-        case "string_type" if isinstance(value, int | float):
-            return f"{value} is a number, a text is needed", "write it in quotes"
-        case "string_pattern_mismatch":
-            return f"{_shown(value)} does not match {context['pattern']}", ""
-        case _:
-            return f"{error['msg'][0].lower()}{error['msg'][1:]}", f"it is {_shown(value)}"
+
+def _choice_words(value: object, expected: str, reads: str) -> tuple[str, str]:
+    options = expected.replace("'", "")
+    if not isinstance(value, str):
+        return f"it is {_shown(value)}, not one of: {options}", reads
+    close = get_close_matches(value[:_LONGEST_GUESSED], re.split(r", | or ", options), n=1)
+    return f"{_shown(value)} is not one of: {options}", f"did you mean {close[0]}?" if close else ""
+
+
+def _differs(written: str, value: object) -> bool:
+    return str(value).lower() != written.lower()
+
+
+_NOWHERE: Any = object()
+
+
+def _keys_of(dotted: str) -> Path:
+    """Return `a.b[0].c` as a path, () if it is none."""
+    path: list[str | int] = []
+    for part in dotted.split("."):
+        found = list(_PART.finditer(part))
+        if not part or "".join(each[0] for each in found) != part or found[0][1] is None:
+            return ()
+        path += [each[1] if each[2] is None else int(each[2]) for each in found]
+    return tuple(path)
+
+
+def _put(place: Any, key: str | int, value: Any, *, keep: bool) -> Any:
+    """Put `value` at `key` of a mapping or list, unless `keep` and there is a container; return what is there then.
+
+    A list grows by one at its end. `_NOWHERE` if `place` has no such key.
+    """
+    if isinstance(place, dict) and isinstance(key, str):
+        if not (keep and isinstance(place.get(key), dict | list)):
+            if keep and place.get(key) is not None:
+                return _NOWHERE
+            place[key] = value
+        return place[key]
+    if isinstance(place, list) and isinstance(key, int) and key <= len(place):
+        if key == len(place):
+            place.append(value)
+        elif not keep:
+            place[key] = value
+        return place[key]
+    return _NOWHERE
 
 
 def _shown(value: object) -> str:
@@ -236,10 +351,12 @@ def _shown(value: object) -> str:
             return "a list"
         case None:
             return "nothing"
+        case bool():
+            return str(value).lower()
         case str():
-            return repr(value[:60])
+            return repr(shown(value))
         case _:
-            return str(value)[:60]
+            return shown(str(value))
 
 
 def _described(path: Path) -> str:
@@ -278,12 +395,8 @@ def _tupled(value: Any) -> Any:
     return tuple(_tupled(each) for each in value) if isinstance(value, list) else value
 
 
-def _is_mapping_of_mappings(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(each, dict) for each in value.values())
-
-
 def _dotted(path: Path) -> str:
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        text += f"[{part}]" if isinstance(part, int) else f".{shown(part)}" if text else shown(part)
     return text
