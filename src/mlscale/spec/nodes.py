@@ -78,7 +78,7 @@ def value_of(text: str, file: str) -> Tree:
 def typed(text: str) -> Any:
     """Return what YAML makes of a plain scalar: `4` → 4, `true` → True, `a` → `a`, nothing → None."""
     text = text.strip()
-    tag = yaml.resolver.Resolver().resolve(yaml.ScalarNode, text, (True, False))
+    tag = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))
     try:
         return _plain_value(_kind(tag), yaml.ScalarNode(tag, text))
     except (ValueError, LookupError, ArithmeticError):
@@ -197,27 +197,19 @@ class _Reader:
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if key is None or _kind(key_node.tag) not in ("str", "merge", "value", "timestamp"):
-                self._problem(key_node, path, "a key is not a text", _key_words(key_node), "write it in quotes")
+                self._key_problem(key_node, "a key is not a text", _key_words(key_node), "write it in quotes")
             elif _kind(key_node.tag) == "merge":
-                self._problem(
-                    key_node, path, "a merge key is not carried out", "<<", "use environments: for variations"
-                )
+                self._key_problem(key_node, "a merge key is not carried out", "<<", "use environments: for variations")
             elif key in first:
-                line = first[key][0]
-                self._problem(
-                    key_node,
-                    (*path, key),
-                    f"{shown(key)} is written twice",
-                    f"first in line {line}",
-                    "keep one of them",
-                )
+                why = f"first in line {first[key][0]}"
+                self._key_problem(key_node, f"{shown(key)} is written twice", why, "keep one of them")
             else:
                 first[key] = _place(key_node)
                 self._tree.keys[(*path, key)] = first[key]
                 yield key, self._value(value_node, (*path, key))
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
-        if node.style is None:
+        if not node.style:  # None from PyYAML's own parser, '' from libyaml's
             self._tree.plain[path] = node.value
         kind = _kind(node.tag)
         if kind not in _KINDS:
@@ -230,13 +222,17 @@ class _Reader:
             return self._problem(node, path, "YAML can't read this value", shown(node.value), "write it in quotes")
 
     def _problem(self, node: yaml.Node, path: Path, what: str, why: str = "", hint: str = "") -> None:
-        line, column = _place(node)
         self._tree.spoiled.add(path)
+        self._key_problem(node, what, why, hint)
+
+    def _key_problem(self, node: yaml.Node, what: str, why: str, hint: str) -> None:
+        line, column = _place(node)
         self._tree.problems.append(Problem(self._file, line, column, what, why, hint))
 
 
 _KINDS = frozenset({"str", "timestamp", "value", "null", "bool", "int", "float"})
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
+_RESOLVER: Any = yaml.resolver.Resolver()
 
 
 def _plain_value(kind: str, node: yaml.ScalarNode) -> Any:

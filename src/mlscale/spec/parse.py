@@ -20,6 +20,7 @@ _VARIABLE = re.compile(
 _PART = re.compile(r"([^.\[\]]+)|\[([0-9]{1,4})\]")
 _ENVIRONMENT = re.compile(r"[a-z0-9](-?[a-z0-9])*")
 _LONGEST_GUESSED = 40
+_CLOSE = 0.7
 
 
 def parse(
@@ -214,7 +215,7 @@ class _Draft:
             case "extra_forbidden":
                 self._unknown(path, _keys_at(path[:-1]))
             case "missing":
-                self._problem(path[:-1], f"{_dotted(path)} is missing", "", _described(path))
+                self._problem(path[:-1], f"{_dotted(path)} is missing", "", _described(path), of_key=True)
             case model.PLACED:
                 for below, why in error["ctx"]["problems"]:
                     self._problem((*path, *below), f"{_dotted((*path, *below))} is not valid", why)
@@ -238,7 +239,8 @@ class _Draft:
 
     def _unknown(self, path: Path, known: list[str]) -> None:
         key = str(path[-1])
-        close = get_close_matches(key, known, n=1) if len(key) <= _LONGEST_GUESSED else []
+        known = [each for each in known if each != key]
+        close = get_close_matches(key, known, n=1, cutoff=_CLOSE) if len(key) <= _LONGEST_GUESSED else []
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
         self._problem(path, f"{_dotted(path)} is unknown", "", hint if known else "remove it", of_key=True)
 
@@ -248,8 +250,14 @@ class _Draft:
         self._problems.append(Problem(origin, line, column, what, why, hint))
 
     def _origin(self, path: Path) -> str:
-        found = [origin for length in range(len(path) + 1) if (origin := self._overridden.get(path[:length]))]
-        return found[-1] if found else self._file
+        """Return where the value at `path` comes from: the file, or an override at it, above it, or all below it."""
+        above = [origin for length in range(len(path) + 1) if (origin := self._overridden.get(path[:length]))]
+        if above:
+            return above[-1]
+        if self._source(path) in self._tree.values:
+            return self._file
+        below = (origin for keys, origin in self._overridden.items() if path and keys[: len(path)] == path)
+        return next(below, self._file)
 
     def _place(self, path: Path, *, of_key: bool) -> Place:
         places = (self._tree.keys, self._tree.values) if of_key else (self._tree.values, self._tree.keys)
