@@ -255,8 +255,7 @@ def test_a_killed_holder_on_this_machine_is_not_waited_for(tmp_path: Path) -> No
                 taken(store, clock, "run-2")
         finally:
             other.send_signal(signal.SIGKILL)
-        while not is_gone(myself("", "", MORNING).model_copy(update={"pid": other.pid, "pid_started": "1"})):
-            other.poll()
+        other.wait()
 
         held = taken(store, clock, "run-2")
 

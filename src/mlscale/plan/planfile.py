@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -22,6 +22,7 @@ class _SavedStep(_Record):
     key: str
     kind: StepKind
     subject: str
+    payload_type: str
     payload: Any
     after: tuple[str, ...]
     changes: tuple[Change, ...]
@@ -59,13 +60,14 @@ def text_of(plan: Plan, *, spec: str, payloads: Any) -> str:
         spec: the path of the spec it was made from, so that `deploy --plan` finds it.
         payloads: the provider's payload type, as `Provider.payloads` gives it.
     """
-    adapter: TypeAdapter[Any] = TypeAdapter(payloads)
+    adapters = _adapters(payloads)
     steps = tuple(
         _SavedStep(
             key=step.key,
             kind=step.kind,
             subject=step.subject,
-            payload=adapter.dump_python(step.payload, mode="json"),
+            payload_type=type(step.payload).__name__,
+            payload=adapters[type(step.payload).__name__].dump_python(step.payload, mode="json"),
             after=step.after,
             changes=step.changes,
             destroys=step.destroys,
@@ -115,14 +117,14 @@ def file_of(text: str | bytes, *, name: str) -> PlanFile:
 
 def plan_of(file: PlanFile, *, payloads: Any) -> Plan:
     """Return the plan that `file` holds, its payloads read as `payloads`."""
-    adapter: TypeAdapter[Any] = TypeAdapter(payloads)
+    adapters = _adapters(payloads)
     saved = file.plan
     steps: tuple[Step[object], ...] = tuple(
         Step(
             key=step.key,
             kind=step.kind,
             subject=step.subject,
-            payload=adapter.validate_python(step.payload),
+            payload=adapters[step.payload_type].validate_python(step.payload),
             after=step.after,
             changes=step.changes,
             destroys=step.destroys,
@@ -142,6 +144,11 @@ def plan_of(file: PlanFile, *, payloads: Any) -> Plan:
         warnings=saved.warnings,
         notes=saved.notes,
     )
+
+
+def _adapters(payloads: Any) -> dict[str, TypeAdapter[Any]]:
+    """Return a reader for each type of the union `payloads`, by name: several have the same fields."""
+    return {kind.__name__: TypeAdapter(kind) for kind in get_args(payloads) or (payloads,)}
 
 
 def _seal(plan: _SavedPlan) -> str:

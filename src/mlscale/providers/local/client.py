@@ -108,15 +108,13 @@ def lock_is_held(home: Home) -> bool:
 
 def start_supervisor(home: Home) -> None:
     """Start the supervisor of `home` in a session of its own, so that it outlives the command; twice is harmless."""
-    with (home.path / records.SUPERVISOR_LOG).open("ab") as log:
-        subprocess.Popen(
+    with (home.path / records.SUPERVISOR_LOG).open("ab") as log, Path(os.devnull).open("rb") as nothing:
+        os.posix_spawn(
+            sys.executable,
             [sys.executable, "-m", "mlscale.providers.local.supervisor", str(home.path)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd=home.path,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            {**os.environ, "PYTHONUNBUFFERED": "1"},
+            file_actions=[(os.POSIX_SPAWN_DUP2, file.fileno(), to) for file, to in ((nothing, 0), (log, 1), (log, 2))],
+            setsid=True,
         )
 
 

@@ -322,6 +322,7 @@ def main(path: str) -> int:
         if desired is None:
             _log("nothing is desired")
             return 0
+        os.chdir(home.path)
         client.end_replicas(records.read_observed(home.path), home)
         asyncio.run(_run(home, desired))
     return 0

@@ -1,0 +1,281 @@
+"""What every provider must do. A new provider adds a case to `CASES`, and no test."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from mlscale.clock import SystemClock
+from mlscale.deployment import WHOLE, Deployment, Identity, Phase, Role, RolloutWish, Scaling, revision_of
+from mlscale.plan import make, planfile
+from mlscale.plan.steps import Step
+from mlscale.providers import artifact
+from mlscale.providers.contract import LogQuery, Provider, Work
+from mlscale.providers.local.provider import Local
+from mlscale.spec.parse import parse
+from mlscale.spec.resolve import Digests, deployment_of
+from tests.builders import NOON, a_deployment
+from tests.conftest import ROOT
+from tests.doubles.fake_provider import FakeProvider
+
+WISH = RolloutWish()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A provider, and a way to ask it for the first or the second version of a model."""
+
+    provider: Provider
+    asked: Callable[[str], Deployment]
+
+    def converge(self, asked: Deployment | None, identity: Identity) -> tuple[Step[object], ...]:
+        """Plan from what is there, do every step, and return them."""
+        steps = make.plan(asked, self.seen(identity), self.steps(asked, identity), now=NOON).steps
+        for step in steps:
+            self.do(step)
+        return steps
+
+    def steps(self, asked: Deployment | None, identity: Identity) -> tuple[Step[object], ...]:
+        """Return the steps from what is there to `asked`, in order."""
+        seen = self.provider.read(identity)
+        return make.plan(asked, seen, self.provider.steps(asked, seen, WISH), now=NOON).steps
+
+    def seen(self, identity: Identity) -> Deployment | None:
+        """Return what is there, when it has settled."""
+        limit = time.monotonic() + 10
+        seen = self.provider.read(identity)
+        while seen and seen.phase is not Phase.STEADY and time.monotonic() < limit:
+            time.sleep(0.05)
+            seen = self.provider.read(identity)
+        return seen
+
+    def do(self, step: Step[object]) -> None:
+        """Do a step to its end."""
+        outcome = self.provider.perform(step, _told)
+        limit = time.monotonic() + 30
+        while outcome.work is Work.RUNNING:
+            assert time.monotonic() < limit, f"{step.key} does not end: {outcome.detail}"
+            time.sleep(0.02)
+            outcome = self.provider.poll(step, outcome.operation or "")
+
+
+def _told(text: str) -> None:
+    """Take a progress line, and say nothing."""
+    del text
+
+
+def _fake(folder: Path) -> Case:
+    del folder
+    return Case(FakeProvider(), a_deployment)
+
+
+def _local(folder: Path) -> Case:
+    shutil.copytree(
+        ROOT / "templates" / "custom", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".mlscale")
+    )
+    spec = parse((folder / "spec.yaml").read_bytes(), "spec.yaml", variables={})
+
+    def asked(version: str) -> Deployment:
+        handler = folder / f"inference-{version}.py"
+        handler.write_text(f"{(folder / 'inference.py').read_text()}\nVERSION = {version!r}\n")
+        paths = {"artifact": folder / "model", "handler": handler}
+        digests = {name: artifact.digest(path) for name, path in paths.items()}
+        found = Digests(digests["artifact"], digests["handler"], None, artifact.runtime_digest())
+        return deployment_of(spec, found, {digests[name]: str(path) for name, path in paths.items()})
+
+    return Case(Local(folder / ".mlscale", SystemClock()), asked)
+
+
+CASES = {"fake": _fake, "local": _local}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    """Each provider in turn, empty; what is left there at the end is destroyed."""
+    made = CASES[request.param](tmp_path)
+    yield made
+    for identity in made.provider.list():
+        made.converge(None, identity)
+
+
+def test_nothing_there_reads_as_none(case: Case) -> None:
+    """What was never deployed is absent, not an error."""
+    assert case.provider.read(case.asked("one").identity) is None
+
+
+def test_done_steps_make_what_was_asked(case: Case) -> None:
+    """After every step the world is as asked, and planning again gives no step."""
+    asked = case.asked("one")
+
+    case.converge(asked, asked.identity)
+
+    seen = case.seen(asked.identity)
+    assert make.difference(asked, seen) == ()
+    assert seen is not None
+    assert seen.phase is Phase.STEADY
+    assert case.steps(asked, asked.identity) == ()
+    assert asked.identity in case.provider.list()
+
+
+def test_steps_done_twice_are_harmless(case: Case) -> None:
+    """Every step can be done again at once, and the end is the same."""
+    asked = case.asked("one")
+    for step in case.steps(asked, asked.identity):
+        case.do(step)
+        case.do(step)
+
+    assert make.difference(asked, case.seen(asked.identity)) == ()
+
+
+def test_a_done_step_is_seen_as_done(case: Case) -> None:
+    """`is_done` tells by reading: not before, and after it was done."""
+    asked = case.asked("one")
+    first = case.steps(asked, asked.identity)[0]
+    assert not case.provider.is_done(first)
+
+    case.do(first)
+
+    assert case.provider.is_done(first)
+
+
+def test_a_new_revision_takes_over(case: Case) -> None:
+    """The second version ends alone, stable, with all traffic."""
+    first, second = case.asked("one"), case.asked("two")
+    case.converge(first, first.identity)
+
+    case.converge(second, second.identity)
+
+    seen = case.seen(second.identity)
+    assert seen is not None
+    assert [(each.revision.id, each.role, each.share) for each in seen.revisions] == [
+        (second.revisions[0].revision.id, Role.STABLE, WHOLE)
+    ]
+
+
+def test_scaling_and_labels_change_in_place(case: Case) -> None:
+    """Another replica count or label makes no new revision."""
+    first = case.asked("one")
+    case.converge(first, first.identity)
+    second = replace(first, scaling=Scaling(min=2, max=5), labels={"team": "search"})
+
+    steps = case.converge(second, second.identity)
+
+    assert [step.kind for step in steps] == ["update"]
+    assert make.difference(second, case.seen(second.identity)) == ()
+
+
+def test_live_capacity_is_not_reset(case: Case) -> None:
+    """A new revision starts with as many replicas as the old one has now, not with the minimum."""
+    first, second = case.asked("one"), case.asked("two")
+    grown = replace(first, scaling=Scaling(min=2, max=5))
+    case.converge(grown, first.identity)
+    wider = replace(second, scaling=Scaling(min=1, max=5))
+
+    case.converge(wider, wider.identity)
+
+    seen = case.seen(wider.identity)
+    assert seen is not None
+    assert seen.stable is not None
+    assert seen.stable.live is not None
+    assert seen.stable.live.desired == 2
+
+
+@pytest.mark.parametrize("done", range(8))
+def test_a_cut_off_change_goes_on_from_what_is_there(case: Case, done: int) -> None:
+    """However many steps were done when a run was cut off, planning again and doing that converges."""
+    first, second = case.asked("one"), case.asked("two")
+    case.converge(first, first.identity)
+    for step in case.steps(second, second.identity)[:done]:
+        case.do(step)
+
+    case.converge(second, second.identity)
+
+    seen = case.seen(second.identity)
+    assert make.difference(second, seen) == ()
+    assert case.steps(second, second.identity) == ()
+
+
+def test_a_failed_candidate_is_taken_back(case: Case) -> None:
+    """With the candidate there but without traffic, the way back leaves the old revision alone, untouched."""
+    first, second = case.asked("one"), case.asked("two")
+    case.converge(first, first.identity)
+    for step in case.steps(second, second.identity):
+        if step.kind == "wait":
+            break
+        case.do(step)
+    seen = case.provider.read(first.identity)
+    assert seen is not None
+
+    case.converge(make.back_to_stable(seen), first.identity)
+
+    assert make.difference(first, case.seen(first.identity)) == ()
+
+
+def test_destroy_leaves_nothing(case: Case) -> None:
+    """What was destroyed is absent, and destroying it again is no step."""
+    asked = case.asked("one")
+    case.converge(asked, asked.identity)
+
+    case.converge(None, asked.identity)
+
+    assert case.provider.read(asked.identity) is None
+    assert case.steps(None, asked.identity) == ()
+    assert asked.identity not in case.provider.list()
+
+
+def test_a_plan_can_be_saved_and_read(case: Case) -> None:
+    """A plan read back from its file is the plan that was saved."""
+    asked = case.asked("one")
+    made = make.plan(asked, None, case.provider.steps(asked, None, WISH), now=NOON)
+
+    text = planfile.text_of(made, spec="spec.yaml", payloads=case.provider.payloads())
+
+    assert planfile.plan_of(planfile.file_of(text, name="plan"), payloads=case.provider.payloads()) == made
+
+
+def test_what_can_not_be_done_is_refused_with_a_reason(case: Case) -> None:
+    """An own image is refused by providers that run none, and the reason is said."""
+    asked = case.asked("one")
+    content = replace(asked.revisions[0].revision.content, image="registry/model:1")
+    other = replace(asked, revisions=(replace(asked.revisions[0], revision=revision_of(content)),))
+
+    refusals = case.provider.abilities(other, None)
+
+    assert [each.path for each in refusals] == ["model.image"]
+    assert refusals[0].why
+    assert case.provider.abilities(asked, None) == ()
+
+
+def test_it_answers_and_logs(case: Case) -> None:
+    """A deployed model answers a request, names its revision, and its replicas' log can be read."""
+    asked = case.asked("one")
+    case.converge(asked, asked.identity)
+
+    body = (ROOT / "templates" / "custom" / "request.json").read_bytes()
+    answer = case.provider.invoke(asked.identity, body, "application/json", "application/json")
+
+    assert (answer.status, answer.revision) == (200, asked.revisions[0].revision.id)
+    lines = list(case.provider.logs(asked.identity, LogQuery(tail=5)))
+    assert lines
+    assert {line.revision for line in lines} == {asked.revisions[0].revision.id}
+
+
+def test_what_is_in_use_is_no_garbage(case: Case) -> None:
+    """Collecting garbage with nothing to keep does not touch what serves."""
+    asked = case.asked("one")
+    case.converge(asked, asked.identity)
+
+    for step in case.provider.garbage(asked.identity, ()):
+        case.do(step)
+
+    assert make.difference(asked, case.seen(asked.identity)) == ()
+
+
+def test_doctor_has_something_to_say(case: Case) -> None:
+    """A check has a name, and says what was found."""
+    assert all(check.name and check.found for check in case.provider.doctor())

@@ -1,0 +1,304 @@
+"""A provider in memory that keeps the contract, takes its time, and breaks where it is told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from mlscale.deployment import WHOLE, Deployment, Identity, Live, Role, RolloutWish, ServedRevision
+from mlscale.errors import NotDeployed, ProviderFailed
+from mlscale.plan.diff import changes
+from mlscale.plan.steps import Step, StepKind
+from mlscale.providers.contract import (
+    DONE,
+    Answer,
+    Check,
+    LogLine,
+    LogQuery,
+    Outcome,
+    Progress,
+    Refusal,
+    Steps,
+    Work,
+)
+
+
+class Op(StrEnum):
+    """What the fake can do."""
+
+    CREATE = "create"
+    ADD = "add"
+    WAIT = "wait"
+    SHIFT = "shift"
+    DROP = "drop"
+    CONFIGURE = "configure"
+    DESTROY = "destroy"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The fake's payload: what to do, to which deployment, with what it holds."""
+
+    op: Op
+    identity: Identity
+    revision: str = ""
+    asked: Deployment | None = None
+    start_with: int = 1
+
+
+class Fault(StrEnum):
+    """How a step can break."""
+
+    BEFORE = "fails before it does anything"
+    AFTER = "fails after it did everything"
+    BUSY = "is refused twice as retryable, then works"
+    SILENT = "says done and did nothing"
+    ROLLS_BACK = "is undone by the provider, which says why when it is read"
+
+
+class Killed(BaseException):
+    """The process ends here: nothing catches it but the test."""
+
+
+class FakeProvider:
+    """Keeps everything in `there`. `polls` is how often a wait says that it goes on; `kill_at` ends the process."""
+
+    name = "fake"
+
+    def __init__(self, *, polls: int = 2) -> None:
+        self.there: dict[Identity, Deployment] = {}
+        self.calls: list[str] = []
+        self.faults: dict[str, Fault] = {}
+        self.kill_before: int | None = None
+        self._polls = polls
+        self._waited: dict[str, int] = {}
+        self._refused: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def abilities(self, asked: Deployment, seen: Deployment | None) -> tuple[Refusal, ...]:
+        """Refuse images: nothing here would run them."""
+        del seen
+        served = asked.stable
+        if served and served.revision.content.image:
+            return (Refusal("model.image", "nothing here runs an image", "https://example.com/images"),)
+        return ()
+
+    def read(self, identity: Identity) -> Deployment | None:
+        """Return what is there."""
+        return self.there.get(identity)
+
+    def steps(self, asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish) -> Steps:
+        """Return the steps; a new revision is added, waited for, and gets the traffic before the old one goes."""
+        del rollout
+        if asked is None:
+            return () if seen is None else (self._step(Op.DESTROY, seen.identity, destroys=True),)
+        planned: list[Step[object]] = []
+        if seen is None:
+            planned.append(self._step(Op.CREATE, asked.identity, asked=asked))
+        planned += self._takeover(asked, seen, _keys(planned))
+        before = _keys(planned)[-1:]
+        if seen and any(not each.path.startswith(("revision", "model", "runtime")) for each in changes(asked, seen)):
+            planned.append(self._step(Op.CONFIGURE, asked.identity, asked=asked, after=before))
+        wanted = {each.revision.id for each in asked.revisions}
+        planned += [
+            self._step(Op.DROP, asked.identity, revision=each.revision.id, after=before)
+            for each in (seen.revisions if seen else ())
+            if each.revision.id not in wanted
+        ]
+        return tuple(planned)
+
+    def _takeover(self, asked: Deployment, seen: Deployment | None, after: tuple[str, ...]) -> Sequence[Step[object]]:
+        if asked.stable is None:
+            return ()
+        revision = asked.stable.revision.id
+        have = next((each for each in seen.revisions if each.revision.id == revision), None) if seen else None
+        if have and have.role is Role.STABLE and have.share == WHOLE:
+            return ()
+        planned: list[Step[object]] = []
+        if have is None:
+            live = seen.stable.live if seen and seen.stable else None
+            count = max(asked.scaling.min, min(asked.scaling.max, live.desired if live else 0))
+            planned.append(
+                self._step(Op.ADD, asked.identity, revision=revision, asked=asked, start_with=count, after=after)
+            )
+        planned.append(self._step(Op.WAIT, asked.identity, revision=revision, after=_keys(planned)[-1:] or after))
+        planned.append(self._step(Op.SHIFT, asked.identity, revision=revision, after=_keys(planned)[-1:]))
+        return planned
+
+    def _step(
+        self, op: Op, identity: Identity, *, after: tuple[str, ...] = (), destroys: bool = False, **facts: Any
+    ) -> Step[object]:
+        kinds = {
+            Op.CREATE: StepKind.CREATE,
+            Op.ADD: StepKind.CREATE,
+            Op.WAIT: StepKind.WAIT,
+            Op.SHIFT: StepKind.SHIFT,
+            Op.DROP: StepKind.DELETE,
+            Op.CONFIGURE: StepKind.UPDATE,
+            Op.DESTROY: StepKind.DELETE,
+        }
+        revision = facts.get("revision", "")
+        # The engine knows a takeover by its last step's name, as every provider calls it.
+        word = "promote" if op is Op.SHIFT else op
+        key = f"{revision or 'endpoint'}/{word}"
+        return Step(key, kinds[op], f"{op} {revision}".strip(), Call(op, identity, **facts), after, destroys=destroys)
+
+    def payloads(self) -> Any:
+        """Return the fake's payload."""
+        return Call
+
+    def perform(self, step: Step[object], progress: Progress) -> Outcome:
+        """Do `step`, unless a fault says otherwise."""
+        with self._lock:
+            self._maybe_killed(step)
+            self.calls.append(step.key)
+            fault = self.faults.get(step.key)
+            call = _call(step)
+            progress(f"doing {call.op}")
+            if fault is Fault.BEFORE:
+                raise ProviderFailed("the fake broke", why=f"before {step.key}")
+            if fault is Fault.BUSY and self._refused.setdefault(step.key, 0) < 2:
+                self._refused[step.key] += 1
+                raise ProviderFailed("the fake is busy", why=step.key, retryable=True)
+            if call.op is Op.WAIT:
+                self._waited[step.key] = 0
+                return Outcome(Work.RUNNING, "starting", "starting")
+            if fault is Fault.SILENT:
+                return DONE
+            self._do(call)
+            if fault is Fault.ROLLS_BACK:
+                self.there[call.identity] = replace(self.there[call.identity], reason="the fake rolled back")
+            if fault is Fault.AFTER:
+                raise ProviderFailed("the fake broke", why=f"after {step.key}")
+            return DONE
+
+    def is_done(self, step: Step[object]) -> bool:
+        """Return whether doing `step` would change nothing."""
+        call = _call(step)
+        before = self.there.get(call.identity)
+        if call.op is Op.WAIT:
+            return bool(before and any(_is_ready(each, call.revision) for each in before.revisions))
+        after = _after(before, call)
+        return after == before
+
+    def poll(self, step: Step[object], operation: str) -> Outcome:
+        """Return that the wait goes on, `polls` times, then that it is done."""
+        with self._lock:
+            self._maybe_killed(step)
+            self._waited[step.key] = self._waited.get(step.key, 0) + 1
+            if self._waited[step.key] < self._polls:
+                return Outcome(Work.RUNNING, operation, "starting")
+            call = _call(step)
+            self._change(call.identity, lambda seen: _ready(seen, call.revision))
+            return DONE
+
+    def invoke(self, identity: Identity, body: bytes, content_type: str, accept: str) -> Answer:
+        """Return the body, said by the stable revision."""
+        seen = self.there.get(identity)
+        if seen is None or seen.stable is None:
+            raise NotDeployed("nothing is deployed", why=str(identity))
+        del accept
+        return Answer(200, content_type, body, seen.stable.revision.id)
+
+    def logs(self, identity: Identity, query: LogQuery) -> Iterator[LogLine]:
+        """Yield a line a revision."""
+        seen = self.there.get(identity)
+        for each in seen.revisions if seen else ():
+            if query.revision in (None, each.revision.id):
+                yield LogLine(None, each.revision.id, f"{each.revision.id}-1", "serving")
+
+    def list(self) -> Sequence[Identity]:
+        """Return what is there."""
+        return tuple(self.there)
+
+    def doctor(self) -> Sequence[Check]:
+        """Return that all is well."""
+        return (Check("memory", ok=True, found="enough"),)
+
+    def garbage(self, identity: Identity, keep: Sequence[str]) -> Steps:
+        """Return nothing: the fake keeps no files."""
+        del identity, keep
+        return ()
+
+    def _maybe_killed(self, step: Step[object]) -> None:
+        if self.kill_before is not None:
+            self.kill_before -= 1
+            if self.kill_before < 0:
+                raise Killed(step.key)
+
+    def _do(self, call: Call) -> None:
+        after = _after(self.there.get(call.identity), call)
+        if after is None:
+            self.there.pop(call.identity, None)
+        else:
+            self.there[call.identity] = after
+
+    def _change(self, identity: Identity, how: Callable[[Deployment], Deployment]) -> None:
+        self.there[identity] = how(self.there[identity])
+
+
+def _after(seen: Deployment | None, call: Call) -> Deployment | None:
+    """Return what is there once `call` is done; the same value when it was done before."""
+    if call.op is Op.DESTROY:
+        return None
+    if call.op is Op.CREATE:
+        return seen or replace(call.asked or _missing(call), revisions=(), sources={}, address="fake://here")
+    if seen is None:
+        raise ProviderFailed("there is nothing to change", why=str(call.identity))
+    others = tuple(each for each in seen.revisions if each.revision.id != call.revision)
+    match call.op:
+        case Op.ADD:
+            stable = (call.asked or _missing(call)).stable
+            if stable is None or len(others) < len(seen.revisions):
+                return seen
+            new = ServedRevision(stable.revision, Role.CANDIDATE, 0, Live(call.start_with, 0))
+            return replace(seen, revisions=(*seen.revisions, new))
+        case Op.SHIFT:
+            return replace(seen, revisions=tuple(_shifted(each, call.revision) for each in seen.revisions))
+        case Op.DROP:
+            return replace(seen, revisions=others)
+        case Op.CONFIGURE:
+            asked = call.asked or _missing(call)
+            return replace(
+                seen, scaling=asked.scaling, labels=asked.labels, settings=asked.settings, spec_hash=asked.spec_hash
+            )
+        case _:
+            return seen
+
+
+def _shifted(served: ServedRevision, chosen: str) -> ServedRevision:
+    if served.revision.id == chosen:
+        return replace(served, role=Role.STABLE, share=WHOLE)
+    return replace(served, role=Role.RETIRED, share=0)
+
+
+def _ready(seen: Deployment, revision: str) -> Deployment:
+    return replace(
+        seen,
+        revisions=tuple(
+            replace(each, live=replace(each.live, ready=each.live.desired))
+            if each.revision.id == revision and each.live
+            else each
+            for each in seen.revisions
+        ),
+    )
+
+
+def _is_ready(served: ServedRevision, revision: str) -> bool:
+    return served.revision.id == revision and bool(served.live and served.live.ready == served.live.desired)
+
+
+def _missing(call: Call) -> Deployment:
+    raise AssertionError(f"{call.op} without what is asked")
+
+
+def _keys(planned: Sequence[Step[object]]) -> tuple[str, ...]:
+    return tuple(step.key for step in planned)
+
+
+def _call(step: Step[object]) -> Call:
+    assert isinstance(step.payload, Call)
+    return step.payload
