@@ -233,7 +233,7 @@ def test_a_plan_can_be_saved_and_read(case: Case) -> None:
     asked = case.asked("one")
     made = make.plan(asked, None, case.provider.steps(asked, None, WISH), now=NOON)
 
-    text = planfile.text_of(made, spec="spec.yaml", payloads=case.provider.payloads())
+    text = planfile.text_of(made, planfile.Origin(spec="spec.yaml"), payloads=case.provider.payloads())
 
     assert planfile.plan_of(planfile.file_of(text, name="plan"), payloads=case.provider.payloads()) == made
 

@@ -14,7 +14,7 @@ from mlscale.clock import Clock
 from mlscale.deployment import Deployment
 from mlscale.errors import Interrupted, MlscaleError, ProviderFailed, Terminated, TimedOut
 from mlscale.plan.steps import Plan, Step
-from mlscale.providers.contract import Outcome, Provider, Work
+from mlscale.providers.contract import DONE, Outcome, Provider, Work
 from mlscale.state.journal import Journal
 from mlscale.state.lease import Held
 
@@ -27,7 +27,7 @@ FIRST_PAUSE_S = 0.5
 POLL_EVERY_S = 0.1
 
 
-_Kind = Literal["run_started", "started", "progress", "retry", "done", "failed", "run_finished"]
+_Kind = Literal["waiting", "run_started", "started", "progress", "retry", "done", "failed", "run_finished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class Event:
 class ApplyOptions:
     """How to carry out a plan: what the user typed, our own limit in seconds, how long to wait for the lease.
 
-    `wait` False returns when every call is made, without waiting for what the provider still does.
+    `wait` False returns when all is begun that can be, without waiting for what the provider still does; a step that
+    needs the end of another that goes on is left to the next run.
     """
 
     command: str
@@ -92,9 +93,11 @@ class Run:
         clock: Clock,
         *,
         options: ApplyOptions,
+        limit: float | None,
         tell: Callable[[Event], None],
         stop: Stop,
     ) -> None:
+        """Carry out plans for `options`, until the monotonic time `limit` at most."""
         self._provider = provider
         self._journal = journal
         self._lease = lease
@@ -102,7 +105,7 @@ class Run:
         self._options = options
         self._tell = tell
         self._stop = stop
-        self._limit = None if options.timeout_s is None else clock.monotonic() + options.timeout_s
+        self._limit = limit
         self._telling = threading.Lock()
         self._broken = threading.Event()
 
@@ -116,9 +119,10 @@ class Run:
         """
         open_steps = {step.key: step for step in plan.steps}
         done: set[str] = set()
-        running: dict[Future[None], Step[object]] = {}
+        running: dict[Future[Work], Step[object]] = {}
         failure: BaseException | None = None
-        with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="step") as pool:
+        pool = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="step")
+        try:
             while open_steps or running:
                 if failure is None:
                     for step in [each for each in open_steps.values() if done.issuperset(each.after)]:
@@ -128,11 +132,14 @@ class Run:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     step = running.pop(future)
                     error = future.exception()
-                    if error is None:
-                        done.add(step.key)
-                    else:
+                    if error is not None:
                         self._broken.set()
                         failure = failure or error
+                    elif future.result() is Work.DONE:
+                        done.add(step.key)
+        finally:
+            # After a second Ctrl-C nothing is waited for, not even a call that is under way.
+            pool.shutdown(wait=False, cancel_futures=True)
         if failure is not None:
             raise failure
 
@@ -147,7 +154,7 @@ class Run:
         with self._telling:
             self._tell(Event(self._clock.now(), kind, key, subject, text))
 
-    def _do(self, step: Step[object]) -> None:
+    def _do(self, step: Step[object]) -> Work:
         self._checkpoint(step)
         self._lease.check(LONGEST_CALL_S)
         self._journal.intended(step.key, step.kind, step.subject)
@@ -161,14 +168,16 @@ class Run:
             self._journal.failed(step.key, str(error), retryable=retryable)
             self.say("failed", step.key, step.subject, error.why)
             raise
-        self._journal.done(step.key, outcome.detail)
-        self.say("done", step.key, step.subject, outcome.detail)
+        if outcome.work is Work.DONE:
+            self._journal.done(step.key, outcome.detail)
+            self.say("done", step.key, step.subject, outcome.detail)
+        return outcome.work
 
     def _performed(self, step: Step[object]) -> Outcome:
         pause = FIRST_PAUSE_S
         for left in range(TRIES - 1, -1, -1):
             try:
-                return self._provider.perform(step, lambda text: self.say("progress", step.key, step.subject, text))
+                return self._provider.perform(step, lambda text: self._heard(step, text))
             except ProviderFailed as error:
                 if not error.retryable or not left:
                     raise
@@ -176,8 +185,15 @@ class Run:
             self._clock.sleep(pause)
             pause *= 2
             self._checkpoint(step)
+            if self._provider.is_done(step):  # a call that failed for us may have worked over there
+                return DONE
             self._lease.check(LONGEST_CALL_S)
         raise AssertionError("the last try returns or raises")
+
+    def _heard(self, step: Step[object], text: str) -> None:
+        """Tell how far a long call is; it ends here, by our error, when it is time to stop."""
+        self.say("progress", step.key, step.subject, text)
+        self._checkpoint(step)
 
     def _awaited(self, step: Step[object], outcome: Outcome) -> Outcome:
         told = ""

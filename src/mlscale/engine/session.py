@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlscale.clock import Clock, SystemClock
-from mlscale.deployment import WHOLE, Deployment, Identity, Phase, Role, RolloutWish, ServedRevision
+from mlscale.deployment import WHOLE, Deployment, Identity, Phase, Revision, Role, RolloutWish, ServedRevision
 from mlscale.engine.apply import Applied, ApplyOptions, Event, Run, Stop
 from mlscale.errors import (
     Interrupted,
@@ -31,7 +31,7 @@ from mlscale.spec.parse import parse
 from mlscale.spec.resolve import Digests, deployment_of, identity_of, wish_of
 from mlscale.state import revisions
 from mlscale.state.journal import Journal, new_run_id, unfinished
-from mlscale.state.lease import acquire
+from mlscale.state.lease import Held, Owner, acquire
 from mlscale.state.store import Store, open_store
 
 LOCAL_ROOT = ".mlscale"
@@ -74,6 +74,8 @@ class Session:
     provider: Provider
     workspace: str
     store: Store
+    env: str | None = None
+    overrides: tuple[str, ...] = ()
 
 
 def open_session(
@@ -103,7 +105,15 @@ def open_session(
     if "://" not in place:
         place = str((spec_path.resolve().parent / place) if workspace is None else Path(place).resolve())
     return Session(
-        world, spec_path, spec, identity_of(spec), world.provider(spec.provider, root), place, world.store(place)
+        world,
+        spec_path,
+        spec,
+        identity_of(spec),
+        world.provider(spec.provider, root),
+        place,
+        world.store(place),
+        env,
+        tuple(overrides),
     )
 
 
@@ -181,7 +191,13 @@ def garbage_plan(session: Session) -> Plan:
 
 def save_plan(session: Session, plan: Plan) -> str:
     """Return `plan` as the text of a file that `load_plan` reads."""
-    return planfile.text_of(plan, spec=str(session.spec_path.resolve()), payloads=session.provider.payloads())
+    made_from = planfile.Origin(
+        spec=str(session.spec_path.resolve()),
+        env=session.env,
+        overrides=session.overrides,
+        workspace=session.workspace,
+    )
+    return planfile.text_of(plan, made_from, payloads=session.provider.payloads())
 
 
 def load_plan(world: World, text: bytes, name: str, *, workspace: str | None = None) -> tuple[Session, Plan]:
@@ -189,15 +205,25 @@ def load_plan(world: World, text: bytes, name: str, *, workspace: str | None = N
 
     Raises:
         UsageError: it is no plan file, or was changed.
-        PlanStale: the deployment changed after the plan was made.
+        PlanStale: the deployment changed after the plan was made, or the spec names another one now.
     """
     file = planfile.file_of(text, name=name)
-    asked = file.plan.asked or file.plan.seen
-    env = None
-    session = open_session(world, Path(file.spec), workspace=workspace, env=env)
+    made_from = file.made_from
+    session = open_session(
+        world,
+        Path(made_from.spec),
+        env=made_from.env,
+        overrides=made_from.overrides,
+        workspace=workspace or made_from.workspace,
+    )
     plan = planfile.plan_of(file, payloads=session.provider.payloads())
-    if asked is not None and asked.identity != session.identity:
-        session = replace(session, identity=asked.identity)
+    about = plan.asked or plan.seen
+    if about is not None and about.identity != session.identity:
+        raise PlanStale(
+            "the spec names another deployment than the plan",
+            why=f"the plan is for {about.identity}, the spec for {session.identity}",
+            hint=f"mlscale plan --out {name} {made_from.spec}",
+        )
     _refuse_stale(session, plan)
     return session, plan
 
@@ -205,29 +231,29 @@ def load_plan(world: World, text: bytes, name: str, *, workspace: str | None = N
 def apply(session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable[[Event], None], stop: Stop) -> Applied:
     """Carry out `plan` under the lease, read back what came of it, and say so.
 
-    A plan without steps changes nothing. When a new revision does not hold, the old one is put back alone.
+    A plan without steps changes nothing. When the change does not hold, what was there before is put back.
 
     Raises:
         LeaseHeld: another run is changing the deployment.
         PlanStale: the deployment changed after the plan was made.
-        RolledBack: the change failed and the old revision serves.
+        RolledBack: the change failed and what was there before serves.
         NotAsAsked: everything was done, and yet something else is there.
         MlscaleError: what a step raised, when there was nothing to go back to.
     """
     clock, name = session.world.clock, session.identity.name
     run_id = new_run_id(clock.now(), f"{os.getpid()} {clock.monotonic()}")
-    if not plan.steps:
+    cut_off = unfinished(session.store, name)
+    if not plan.steps and cut_off is None:
         return Applied("unchanged", _verified(session, plan, plan.seen), run_id)
-    with acquire(
-        session.store, name, command=options.command, run_id=run_id, clock=clock, wait_s=options.lease_wait_s
-    ) as lease:
+    limit = None if options.timeout_s is None else clock.monotonic() + options.timeout_s
+    with _lease(session, run_id, options, tell, stop) as lease:
         _refuse_stale(session, plan)
         journal = Journal(session.store, name, run_id, lease.fence, clock)
-        run = Run(session.provider, journal, lease, clock, options=options, tell=tell, stop=stop)
-        cut_off = unfinished(session.store, name)
+        run = Run(session.provider, journal, lease, clock, options=options, limit=limit, tell=tell, stop=stop)
         journal.started(options.command, plan.made_against, [step.key for step in plan.steps])
         run.say("run_started", "", name, f"going on after run {cut_off}, which was cut off" if cut_off else "")
         try:
+            _remember_before(session, plan, run_id)
             run.carry_out(plan)
             seen = _verified(session, plan, session.provider.read(session.identity)) if options.wait else None
         except (Interrupted, TimedOut, LeaseLost) as error:
@@ -240,9 +266,33 @@ def apply(session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable
         if options.wait:
             _remember(session, plan, run_id)
             _collect_garbage(session, run)
-        journal.finished("done" if options.wait else "started")
+        applied = Applied(("done" if plan.steps else "unchanged") if options.wait else "started", seen, run_id)
+        journal.finished(applied.outcome)
         run.say("run_finished", "", name)
-    return Applied("done" if options.wait else "started", seen, run_id)
+    return applied
+
+
+def _lease(session: Session, run_id: str, options: ApplyOptions, tell: Callable[[Event], None], stop: Stop) -> Held:
+    clock, name = session.world.clock, session.identity.name
+    told: set[str] = set()
+
+    def waiting(owner: Owner) -> None:
+        if stop.requested:
+            raise stop.error("")
+        if owner.run_id not in told:
+            told.add(owner.run_id)
+            tell(Event(clock.now(), "waiting", "", name, f"run {owner.run_id}: {owner.command} on {owner.host}"))
+
+    longest = options.lease_wait_s if options.timeout_s is None else min(options.lease_wait_s, options.timeout_s)
+    return acquire(
+        session.store,
+        name,
+        command=options.command,
+        run_id=run_id,
+        clock=clock,
+        wait_s=longest,
+        on_wait=waiting,
+    )
 
 
 def _asked(session: Session, seen: Deployment | None, *, refresh_runtime: bool) -> Deployment:
@@ -321,29 +371,37 @@ SETTLES_WITHIN_S = 5.0
 
 
 def _put_back(session: Session, plan: Plan, error: MlscaleError, run: Run) -> MlscaleError:
-    """Return the error to raise after what failed was taken back: the old revision alone, or nothing if there was none.
+    """Return the error to raise after what failed was taken back: what was there before, or nothing if nothing was.
 
     A failure to take it back is told with the first one.
     """
-    if plan.asked is None or not any(step.key.endswith("/promote") for step in plan.steps):
+    if plan.asked is None:
         return error
+    before = make.back_to_stable(plan.seen) if plan.seen else None
     try:
         seen = session.provider.read(session.identity)
-        if seen is None:
-            return error
-        before = make.back_to_stable(seen)
         steps = session.provider.steps(before, seen, RolloutWish())
         if steps:
             run.take_back(make.plan(before, seen, steps, now=session.world.clock.now()))
     except MlscaleError as second:
         return type(error)(error.what, why=f"{error.why}\ntaking it back failed as well: {second}", hint=error.hint)
     if before is None or before.stable is None:
-        return error
+        return type(error)(error.what, why=f"{error.why}\nwhat was made for it is taken down again", hint=error.hint)
     return RolledBack(
         error.what,
         why=f"{error.why}\nrevision {before.stable.revision.id} serves, as before",
         hint=error.hint,
     )
+
+
+def _remember_before(session: Session, plan: Plan, run_id: str) -> None:
+    """Remember what serves now, unless it is known: a rollback goes back to it, also when the records were lost."""
+    served = plan.seen.stable if plan.seen else None
+    if plan.asked is None or plan.seen is None or served is None:
+        return
+    known = revisions.recorded(session.store, session.identity.name)
+    if all(each.revision.id != served.revision.id for each in known):
+        _record(session, served.revision, plan.seen.spec_hash, run_id)
 
 
 def _remember(session: Session, plan: Plan, run_id: str) -> None:
@@ -352,26 +410,26 @@ def _remember(session: Session, plan: Plan, run_id: str) -> None:
         for each in revisions.recorded(session.store, name):
             revisions.forget(session.store, name, each.revision.id)
     elif plan.asked.stable:
-        revisions.record(
-            session.store,
-            name,
-            revisions.Recorded(
-                revision=plan.asked.stable.revision,
-                deployed_at=session.world.clock.now(),
-                run_id=run_id,
-                spec_hash=plan.asked.spec_hash,
-            ),
-        )
+        _record(session, plan.asked.stable.revision, plan.asked.spec_hash, run_id)
+
+
+def _record(session: Session, revision: Revision, spec_hash: str, run_id: str) -> None:
+    now = session.world.clock.now()
+    served = revisions.Recorded(revision=revision, deployed_at=now, run_id=run_id, spec_hash=spec_hash)
+    revisions.record(session.store, session.identity.name, served)
 
 
 def _collect_garbage(session: Session, run: Run) -> None:
+    """Delete what no kept revision needs; the change is done, so a failure here is told and is none of the change's."""
     seen = session.provider.read(session.identity)
     if seen is None:
         return
     known = revisions.recorded(session.store, session.identity.name)
-    keep = session.spec.rollout.keep_revisions
-    run.carry_out(garbage_plan(session))
     used = {each.revision.id for each in seen.revisions}
-    for each in known[keep:]:
-        if each.revision.id not in used:
-            revisions.forget(session.store, session.identity.name, each.revision.id)
+    try:
+        run.carry_out(garbage_plan(session))
+        for each in known[session.spec.rollout.keep_revisions :]:
+            if each.revision.id not in used:
+                revisions.forget(session.store, session.identity.name, each.revision.id)
+    except MlscaleError as error:
+        run.say("progress", "", session.identity.name, f"files of old revisions stay: {error.why or error.what}")

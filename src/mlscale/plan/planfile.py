@@ -43,21 +43,30 @@ class _SavedPlan(_Record):
     notes: dict[str, str]
 
 
+class Origin(_Record):
+    """What a plan was made from: the spec's path, the overlay and overrides laid over it, and the workspace."""
+
+    spec: str
+    env: str | None = None
+    overrides: tuple[str, ...] = ()
+    workspace: str | None = None
+
+
 class PlanFile(_Record):
-    """What stands in a plan file. `seal` is the SHA-256 of `plan`, so that a changed file is noticed."""
+    """What stands in a plan file. `seal` is a digest of the rest, so that a changed file is noticed."""
 
     version: Literal[1] = 1
-    spec: str
+    made_from: Origin
     seal: str
     plan: _SavedPlan
 
 
-def text_of(plan: Plan, *, spec: str, payloads: Any) -> str:
+def text_of(plan: Plan, made_from: Origin, *, payloads: Any) -> str:
     """Return `plan` as the text of a plan file.
 
     Args:
         plan: what to save.
-        spec: the path of the spec it was made from, so that `deploy --plan` finds it.
+        made_from: what `deploy --plan` opens again.
         payloads: the provider's payload type, as `Provider.payloads` gives it.
     """
     adapters = _adapters(payloads)
@@ -87,7 +96,7 @@ def text_of(plan: Plan, *, spec: str, payloads: Any) -> str:
         warnings=plan.warnings,
         notes=dict(plan.notes),
     )
-    return PlanFile(spec=spec, seal=_seal(saved), plan=saved).model_dump_json(indent=1)
+    return PlanFile(made_from=made_from, seal=_seal(made_from, saved), plan=saved).model_dump_json(indent=1)
 
 
 def file_of(text: str | bytes, *, name: str) -> PlanFile:
@@ -106,7 +115,7 @@ def file_of(text: str | bytes, *, name: str) -> PlanFile:
             why=f"{name}: {place + ': ' if place else ''}{first['msg']}",
             hint="mlscale plan --out FILE",
         ) from error
-    if file.seal != _seal(file.plan):
+    if file.seal != _seal(file.made_from, file.plan):
         raise UsageError(
             "the plan file was changed after it was saved",
             why=f"{name} does not match its seal",
@@ -151,5 +160,5 @@ def _adapters(payloads: Any) -> dict[str, TypeAdapter[Any]]:
     return {kind.__name__: TypeAdapter(kind) for kind in get_args(payloads) or (payloads,)}
 
 
-def _seal(plan: _SavedPlan) -> str:
-    return hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
+def _seal(made_from: Origin, plan: _SavedPlan) -> str:
+    return hashlib.sha256((made_from.model_dump_json() + plan.model_dump_json()).encode()).hexdigest()

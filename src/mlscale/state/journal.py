@@ -145,19 +145,23 @@ def events(store: Store, name: str, run_id: str) -> Iterator[Event]:
     """
     for path in store.list(f"journal/{name}/{run_id}/"):
         found = store.get(path)
-        if found is None:
-            continue
-        try:
-            yield _EVENT.validate_json(found.data)
-        except ValueError as error:
-            raise WorkspaceFailed(
-                "an event of the journal can't be read", why=path, hint="use the mlscale that wrote it"
-            ) from error
+        if found is not None:
+            yield _event_of(found.data, path)
 
 
 def unfinished(store: Store, name: str) -> str | None:
-    """Return the id of the newest run if it was cut off, else None."""
-    newest = runs(store, name)[-1:]
-    if newest and not any(isinstance(each, RunFinished) for each in events(store, name, newest[0])):
-        return newest[0]
-    return None
+    """Return the id of the newest run if it was cut off, or goes on, else None: its last event says so."""
+    last = store.list(f"journal/{name}/")[-1:]
+    if not last:
+        return None
+    found = store.get(last[0])
+    return None if found is None or isinstance(_event_of(found.data, last[0]), RunFinished) else last[0].split("/")[2]
+
+
+def _event_of(data: bytes, path: str) -> Event:
+    try:
+        return _EVENT.validate_json(data)
+    except ValueError as error:
+        raise WorkspaceFailed(
+            "an event of the journal can't be read", why=path, hint="use the mlscale that wrote it"
+        ) from error
