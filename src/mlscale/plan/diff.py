@@ -40,7 +40,7 @@ def fields(deployment: Deployment) -> Mapping[str, str]:
     if deployment.stable:
         found |= content_fields(deployment.stable.revision.content)
     scaling = deployment.scaling
-    found["endpoint.replicas"] = f"{scaling.min} to {scaling.max}"
+    found["endpoint.replicas"] = bounds_text(scaling.min, scaling.max)
     found |= {f"endpoint.autoscaling.target[{each.metric}]": _target_text(each) for each in scaling.target}
     found |= {f"endpoint.autoscaling.steps[{n}]": _step_text(each) for n, each in enumerate(scaling.steps)}
     found |= {f"endpoint.autoscaling.schedule[{n}]": _schedule_text(each) for n, each in enumerate(scaling.schedule)}
@@ -65,13 +65,29 @@ def share_text(share: int) -> str:
     return f"{share * 100 / WHOLE:g}%"
 
 
+def bounds_text(least: int, most: int) -> str:
+    """Return bounds of a count: `2` where it is fixed, else `2 to 10`."""
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def value_text(value: str | None) -> str:
+    """Return a field's value so that one that is empty can be told from one that is absent."""
+    return "nothing" if value is None else value or '""'
+
+
+def number_text(number: float) -> str:
+    """Return a number with all of its digits, so that two that differ read differently: 4.0 → `4`."""
+    return f"{number:.0f}" if number == int(number) else repr(number)
+
+
 def _target_text(policy: TargetPolicy) -> str:
     cooldowns = f"in {duration_text(policy.scale_in_cooldown)}, out {duration_text(policy.scale_out_cooldown)}"
-    return f"{policy.value:g} (cooldown {cooldowns})"
+    return f"{number_text(policy.value)} (cooldown {cooldowns})"
 
 
 def _step_text(policy: StepPolicy) -> str:
-    bound = f"above {policy.above:g}" if policy.above is not None else f"below {policy.below:g}"
+    bounds = (("above", policy.above), ("below", policy.below))
+    bound = " ".join(f"{word} {number_text(number)}" for word, number in bounds if number is not None)
     return f"{policy.metric} {bound}: {policy.add:+d} (cooldown {duration_text(policy.cooldown)})"
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 
-from mlscale.deployment import WHOLE, Deployment, Role, ServedRevision, without_live
-from mlscale.plan.diff import changes, fields
+from mlscale.deployment import WHOLE, Deployment, Phase, Role, ServedRevision, without_live
+from mlscale.plan.diff import changes, fields, value_text
 from mlscale.plan.steps import Plan, Step
 
 
@@ -57,13 +57,14 @@ def back_to_stable(seen: Deployment) -> Deployment | None:
 def with_revision(deployment: Deployment, served: ServedRevision) -> Deployment:
     """Return `deployment` with `served` as its only revision: stable, all traffic. Scaling and labels stay."""
     alone = replace(served, role=Role.STABLE, share=WHOLE, live=None, replicas=())
-    return replace(without_live(deployment), revisions=(alone,))
+    asked = replace(without_live(deployment), revisions=(alone,))
+    return replace(asked, phase=Phase.STEADY, reason="", pending=None)
 
 
 def difference(asked: Deployment | None, seen: Deployment | None) -> tuple[str, ...]:
     """Return what is not as asked, a line a field; empty when the world is as it should be."""
     return tuple(
-        f"{change.path}: asked {change.after or 'nothing'}, is {change.before or 'nothing'}"
+        f"{change.path}: asked {value_text(change.after)}, is {value_text(change.before)}"
         for change in changes(asked, seen)
     )
 

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
-from mlscale.plan.steps import Plan
-from mlscale.report.text import MARKS, change_text, cost_text
+import re
+
+from mlscale.plan.diff import value_text
+from mlscale.plan.steps import Change, Plan, StepKind
+from mlscale.report.text import MARKS, act, cost_text, marks
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#@])")
 
 
 def plan(made: Plan, *, title: str) -> str:
-    """Return a plan as a Markdown section with one table."""
+    """Return a plan as a Markdown section with one table; nothing of it is read as Markdown of its own."""
     if not made.steps:
-        return f"### {title}\n\nNo changes.\n"
-    lines = [f"### {title}", "", "| | step | what | changes |", "|---|---|---|---|"]
+        return f"### {_plain(title)}\n\nNo changes.\n"
+    lines = [f"### {_plain(title)}", "", "| | step | what | changes |", "|---|---|---|---|"]
     for step in made.steps:
-        changes = "<br>".join(_cell(change_text(change)) for change in step.changes)
-        lines.append(f"| {MARKS[step.kind].strip()} | {step.kind} | {_cell(step.subject)} | {changes} |")
-    lines += ["", f"Cost: {cost_text([step.cost_delta for step in made.steps])}"]
-    lines += [f"\n**Warning:** {_cell(warning)}" for warning in made.warnings]
+        shown = () if step.kind is StepKind.DELETE else step.changes
+        what = _plain(f"{step.subject}{marks(step)}")
+        lines.append(f"| {MARKS[step.kind].strip()} | {act(step)} | {what} | {'<br>'.join(map(_change, shown))} |")
+    lines += ["", f"Cost: {_plain(cost_text([step.cost_delta for step in made.steps]))}"]
+    lines += [f"\n**Warning:** {_plain(warning)}" for warning in made.warnings]
     return "\n".join(lines) + "\n"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _change(change: Change) -> str:
+    after = _code(value_text(change.after))
+    return (
+        f"{_code(change.path)}: {after if change.before is None else f'{_code(value_text(change.before))} → {after}'}"
+    )
+
+
+def _code(text: str) -> str:
+    """Return `text` as a code span that fits into a cell: fenced by more backticks than it has itself."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if longest else ""
+    return f"{fence}{pad}{_one_line(text).replace('|', chr(92) + '|')}{pad}{fence}"
+
+
+def _plain(text: str) -> str:
+    return _SPECIAL.sub(r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
