@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from mlscale.deployment import (
@@ -34,26 +34,3 @@ def a_deployment(artifact: str = "one", **fields: Any) -> Deployment:
         "settings": {"host": "127.0.0.1", "port": "0"},
     }
     return Deployment(**{**known, **fields})
-
-
-class FakeClock:
-    """A clock that moves when somebody sleeps, and by `tick_s` at every look, so that no loop is endless."""
-
-    def __init__(self, tick_s: float = 0.001) -> None:
-        self._now = NOON
-        self._seconds = 0.0
-        self._tick_s = tick_s
-
-    def now(self) -> datetime:
-        """Return the time of day."""
-        return self._now
-
-    def monotonic(self) -> float:
-        """Return the seconds so far."""
-        self.sleep(self._tick_s)
-        return self._seconds
-
-    def sleep(self, seconds: float) -> None:
-        """Move on."""
-        self._seconds += seconds
-        self._now += timedelta(seconds=seconds)

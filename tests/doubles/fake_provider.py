@@ -24,6 +24,7 @@ from mlscale.providers.contract import (
     Steps,
     Work,
 )
+from tests.doubles.mortal import Mortal
 
 
 class Op(StrEnum):
@@ -55,24 +56,31 @@ class Fault(StrEnum):
     BEFORE = "fails before it does anything"
     AFTER = "fails after it did everything"
     BUSY = "is refused twice as retryable, then works"
+    LOST = "works, and its answer is lost"
     SILENT = "says done and did nothing"
     ROLLS_BACK = "is undone by the provider, which says why when it is read"
 
 
-class Killed(BaseException):
-    """The process ends here: nothing catches it but the test."""
+def _nothing(key: str) -> None:
+    """Let a step go on."""
+    del key
 
 
 class FakeProvider:
-    """Keeps everything in `there`. `polls` is how often a wait says that it goes on; `kill_at` ends the process."""
+    """Keeps everything in `there`, for whichever process calls.
+
+    `polls` is how often a wait says that it goes on. `faults` are by what a step does. `mortal` is the process that
+    calls now. `meanwhile` is called in the middle of each step with its key.
+    """
 
     name = "fake"
 
     def __init__(self, *, polls: int = 2) -> None:
         self.there: dict[Identity, Deployment] = {}
         self.calls: list[str] = []
-        self.faults: dict[str, Fault] = {}
-        self.kill_before: int | None = None
+        self.faults: dict[Op, Fault] = {}
+        self.mortal = Mortal()
+        self.meanwhile: Callable[[str], None] = _nothing
         self._polls = polls
         self._waited: dict[str, int] = {}
         self._refused: dict[str, int] = {}
@@ -141,9 +149,7 @@ class FakeProvider:
             Op.DESTROY: StepKind.DELETE,
         }
         revision = facts.get("revision", "")
-        # The engine knows a takeover by its last step's name, as every provider calls it.
-        word = "promote" if op is Op.SHIFT else op
-        key = f"{revision or 'endpoint'}/{word}"
+        key = f"{revision or 'endpoint'}/{op}"
         return Step(key, kinds[op], f"{op} {revision}".strip(), Call(op, identity, **facts), after, destroys=destroys)
 
     def payloads(self) -> Any:
@@ -152,28 +158,35 @@ class FakeProvider:
 
     def perform(self, step: Step[object], progress: Progress) -> Outcome:
         """Do `step`, unless a fault says otherwise."""
+        call = _call(step)
+        progress(f"doing {call.op}")
+        self.meanwhile(step.key)
         with self._lock:
-            self._maybe_killed(step)
-            self.calls.append(step.key)
-            fault = self.faults.get(step.key)
-            call = _call(step)
-            progress(f"doing {call.op}")
-            if fault is Fault.BEFORE:
-                raise ProviderFailed("the fake broke", why=f"before {step.key}")
-            if fault is Fault.BUSY and self._refused.setdefault(step.key, 0) < 2:
-                self._refused[step.key] += 1
-                raise ProviderFailed("the fake is busy", why=step.key, retryable=True)
-            if call.op is Op.WAIT:
-                self._waited[step.key] = 0
-                return Outcome(Work.RUNNING, "starting", "starting")
-            if fault is Fault.SILENT:
-                return DONE
-            self._do(call)
-            if fault is Fault.ROLLS_BACK:
-                self.there[call.identity] = replace(self.there[call.identity], reason="the fake rolled back")
+            return self.mortal.acting(lambda: self._performed(step, call))
+
+    def _performed(self, step: Step[object], call: Call) -> Outcome:
+        self.calls.append(step.key)
+        fault = self.faults.get(call.op)
+        if fault is Fault.BEFORE:
+            raise ProviderFailed("the fake broke", why=f"before {step.key}")
+        if fault in (Fault.BUSY, Fault.LOST) and self._refused.setdefault(step.key, 0) < 2:
+            self._refused[step.key] += 1
+            if fault is Fault.LOST:
+                self._do(call)
+            raise ProviderFailed("the fake is busy", why=step.key, retryable=True)
+        if call.op is Op.WAIT:
+            self._waited[step.key] = 0
             if fault is Fault.AFTER:
                 raise ProviderFailed("the fake broke", why=f"after {step.key}")
-            return DONE
+            return Outcome(Work.RUNNING, "starting", "starting")
+        before = self.there.get(call.identity)
+        if fault is not Fault.SILENT:
+            self._do(call)
+        if fault is Fault.ROLLS_BACK and before is not None:
+            self.there[call.identity] = replace(before, reason="the fake rolled back: its alarm went off")
+        if fault is Fault.AFTER:
+            raise ProviderFailed("the fake broke", why=f"after {step.key}")
+        return DONE
 
     def is_done(self, step: Step[object]) -> bool:
         """Return whether doing `step` would change nothing."""
@@ -187,7 +200,7 @@ class FakeProvider:
     def poll(self, step: Step[object], operation: str) -> Outcome:
         """Return that the wait goes on, `polls` times, then that it is done."""
         with self._lock:
-            self._maybe_killed(step)
+            self.mortal.touch()
             self._waited[step.key] = self._waited.get(step.key, 0) + 1
             if self._waited[step.key] < self._polls:
                 return Outcome(Work.RUNNING, operation, "starting")
@@ -222,12 +235,6 @@ class FakeProvider:
         """Return nothing: the fake keeps no files."""
         del identity, keep
         return ()
-
-    def _maybe_killed(self, step: Step[object]) -> None:
-        if self.kill_before is not None:
-            self.kill_before -= 1
-            if self.kill_before < 0:
-                raise Killed(step.key)
 
     def _do(self, call: Call) -> None:
         after = _after(self.there.get(call.identity), call)

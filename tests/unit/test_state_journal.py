@@ -73,8 +73,8 @@ def test_an_event_is_in_the_workspace_when_the_call_returns(store: Store) -> Non
     journal.intended("revision/a", StepKind.CREATE, "revision a")
 
     assert list(store.list("journal/")) == [
-        "journal/reviews/20261124T071500-0001aa/000000.json",
-        "journal/reviews/20261124T071500-0001aa/000001.json",
+        "journal/reviews/00000003-20261124T071500-0001aa/000000.json",
+        "journal/reviews/00000003-20261124T071500-0001aa/000001.json",
     ]
 
 
@@ -158,10 +158,10 @@ def test_a_failed_write_does_not_keep_the_run_from_saying_how_it_ended(store: St
 
 
 def test_runs_are_listed_oldest_first_and_by_deployment(store: Store) -> None:
-    """A deployment whose name begins with another's is another."""
-    late, early = new_run_id(MORNING.replace(hour=9), "a"), new_run_id(MORNING, "b")
-    for run_id in (late, early):
-        a_journal(store, run_id).finished("done")
+    """The fence tells which run came first, not a clock; a deployment whose name begins with another's is another."""
+    early, late = new_run_id(MORNING.replace(hour=9), "a"), new_run_id(MORNING, "b")
+    for fence, run_id in ((10, late), (9, early)):
+        a_journal(store, run_id, fence).finished("done")
     Journal(store, "reviews-prod", "20261124T080000-0001aa", 1, MovedClock()).finished("done")
 
     assert list(runs(store, "reviews")) == [early, late]
@@ -211,9 +211,9 @@ GOOD = (
 )
 def test_an_event_that_is_not_of_this_version_is_refused(store: Store, part: str, instead: str) -> None:
     """Broken JSON, an unknown event, version or key, and a time without zone are an error that names the file."""
-    store.put("journal/reviews/good/000000.json", GOOD.encode())
-    store.put("journal/reviews/bad/000000.json", GOOD.replace(part, instead).encode())
+    store.put("journal/reviews/00000001-good/000000.json", GOOD.encode())
+    store.put("journal/reviews/00000002-bad/000000.json", GOOD.replace(part, instead).encode())
 
     assert [each.event for each in events(store, "reviews", "good")] == ["run_finished"]
-    with pytest.raises(WorkspaceFailed, match=r"journal/reviews/bad/000000\.json"):
+    with pytest.raises(WorkspaceFailed, match=r"journal/reviews/00000002-bad/000000\.json"):
         list(events(store, "reviews", "bad"))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from mlscale.clock import Clock, SystemClock
 from mlscale.deployment import WHOLE, Deployment, Identity, Phase, Revision, Role, RolloutWish, ServedRevision
@@ -39,12 +40,16 @@ LOCAL_ROOT = ".mlscale"
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The outside, as an argument: `provider` gets the provider's name and the folder beside the spec."""
+    """The outside, as an argument: `provider` gets the provider's name and the folder beside the spec.
+
+    `seed` gives a text that no other run has.
+    """
 
     provider: Callable[[str, Path], Provider]
     store: Callable[[str], Store]
     clock: Clock
     variables: Mapping[str, str]
+    seed: Callable[[], str] = token_hex
 
 
 def system_world() -> World:
@@ -241,7 +246,7 @@ def apply(session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable
         MlscaleError: what a step raised, when there was nothing to go back to.
     """
     clock, name = session.world.clock, session.identity.name
-    run_id = new_run_id(clock.now(), f"{os.getpid()} {clock.monotonic()}")
+    run_id = new_run_id(clock.now(), session.world.seed())
     cut_off = unfinished(session.store, name)
     if not plan.steps and cut_off is None:
         return Applied("unchanged", _verified(session, plan, plan.seen), run_id)

@@ -83,7 +83,7 @@ class Journal:
 
     def __init__(self, store: Store, name: str, run_id: str, fence: int, clock: Clock) -> None:
         self._store = store
-        self._folder = f"journal/{name}/{run_id}"
+        self._folder = f"journal/{name}/{fence:08d}-{run_id}"
         self._run_id = run_id
         self._fence = fence
         self._clock = clock
@@ -133,8 +133,11 @@ def new_run_id(now: datetime, seed: str) -> str:
 
 
 def runs(store: Store, name: str) -> Sequence[str]:
-    """Return the ids of the runs on `name`, oldest first."""
-    return sorted({path.split("/")[2] for path in store.list(f"journal/{name}/")})
+    """Return the ids of the runs on `name`, oldest first.
+
+    The order is that of their fences, as the folders' names have it: clocks of two machines may differ.
+    """
+    return list(dict.fromkeys(_run_of(path) for path in store.list(f"journal/{name}/")))
 
 
 def events(store: Store, name: str, run_id: str) -> Iterator[Event]:
@@ -143,8 +146,8 @@ def events(store: Store, name: str, run_id: str) -> Iterator[Event]:
     Raises:
         WorkspaceFailed: one is not of this version.
     """
-    for path in store.list(f"journal/{name}/{run_id}/"):
-        found = store.get(path)
+    for path in store.list(f"journal/{name}/"):
+        found = store.get(path) if _run_of(path) == run_id else None
         if found is not None:
             yield _event_of(found.data, path)
 
@@ -152,10 +155,12 @@ def events(store: Store, name: str, run_id: str) -> Iterator[Event]:
 def unfinished(store: Store, name: str) -> str | None:
     """Return the id of the newest run if it was cut off, or goes on, else None: its last event says so."""
     last = store.list(f"journal/{name}/")[-1:]
-    if not last:
-        return None
-    found = store.get(last[0])
-    return None if found is None or isinstance(_event_of(found.data, last[0]), RunFinished) else last[0].split("/")[2]
+    found = store.get(last[0]) if last else None
+    return None if found is None or isinstance(_event_of(found.data, last[0]), RunFinished) else _run_of(last[0])
+
+
+def _run_of(path: str) -> str:
+    return path.split("/")[2].partition("-")[2]
 
 
 def _event_of(data: bytes, path: str) -> Event:
