@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from typer import Abort
 from typer._click import Command, Context
-from typer._click.exceptions import ClickException
+from typer._click.exceptions import ClickException, NoArgsIsHelpError
 from typer._click.exceptions import UsageError as ClickUsageError
+from typer._click.shell_completion import CompletionItem
 from typer.core import TyperGroup
 
-from mlscale.errors import Interrupted, MlscaleError, SpecInvalid
+from mlscale.errors import Interrupted, MlscaleError, SpecInvalid, Terminated
 
 COMMANDS: dict[str, dict[str, str]] = {
     "Begin": {
@@ -43,11 +48,31 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
 }
 SCHEMA_VERSION = 1
-INTERRUPTED = 130
+WORDS = "mlscale.words"
+"""Where a context's `meta` has the words of the command line, for whoever must say how to go on."""
+
+_ASCII = {"✓": "ok", "✗": "x", "→": "->", "×": "x", "…": "...", "↻": "~", "–": "-"}
+
+
+class StoppedAtOnce(BaseException):
+    """The second signal: nothing is waited for. Not a KeyboardInterrupt, which Typer makes a plain exit of."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class LazyGroup(TyperGroup):
     """A group that imports a command's module only when that command runs."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Context | None = None, **extra: Any
+    ) -> Context:
+        """Return the context, which remembers the words."""
+        words = tuple(args)
+        context = super().make_context(info_name, args, parent, **extra)
+        context.meta[WORDS] = words
+        return context
 
     def list_commands(self, ctx: Context) -> list[str]:
         """Return the commands in the order of the help page."""
@@ -70,7 +95,16 @@ class LazyGroup(TyperGroup):
             close = get_close_matches(args[0], self.list_commands(ctx), n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             ctx.fail(f"There is no command {args[0]}.{hint}")
+        if "--help" not in args:
+            ctx.default_map = _users_defaults(may_fail=not ctx.resilient_parsing)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin with `incomplete`; none of them is imported."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        known = {name: text for group in COMMANDS.values() for name, text in group.items()}
+        return [CompletionItem(name, help=text) for name, text in known.items() if name.startswith(incomplete)]
 
     def format_commands(self, ctx: Context, formatter: Any) -> None:
         """Write the commands in groups by what the user is doing; no command is imported."""
@@ -78,6 +112,19 @@ class LazyGroup(TyperGroup):
         for title, group in COMMANDS.items():
             with formatter.section(title):
                 formatter.write_dl(list(group.items()))
+
+
+def _users_defaults(*, may_fail: bool) -> dict[str, Any]:
+    """Return the user's settings as what each command's options fall back to."""
+    from mlscale.cli.user_config import settings
+
+    try:
+        values = {name.replace("-", "_"): each.value for name, each in settings().items()}
+    except MlscaleError:
+        if may_fail:
+            raise
+        return {}
+    return {name: {**values, "show": values} for group in COMMANDS.values() for name in group} if values else {}
 
 
 app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -105,24 +152,57 @@ def main(argv: Sequence[str] | None = None, world: Any = None) -> int:
     """Run one command and return its exit code.
 
     Args:
-        argv: the words after `mlscale`; None takes the process's own.
+        argv: the words after `mlscale`; None takes the process's own, and then signals and streams are ours to set.
         world: the outside (`engine.session.World`); None is the real one.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        _set_up_process()
     try:
         code = app(args=words, prog_name="mlscale", standalone_mode=False, obj=world)
+        sys.stdout.flush()
+    except NoArgsIsHelpError as error:
+        sys.stderr.write(error.format_message() + "\n")
+        return error.exit_code
     except ClickUsageError as error:
         return _told_usage(error, words)
     except ClickException as error:
         return _told({"what": error.format_message(), "cause": "usage", "exit_code": 2}, words)
     except MlscaleError as error:
         return _told(facts_of(error), words)
-    except (KeyboardInterrupt, Abort):
-        return _told(facts_of(Interrupted("stopped at once", hint="the same command again goes on")), words)
+    except Abort:
+        return _told(facts_of(Interrupted("stopped", why="nothing more can be read")), words)
+    except StoppedAtOnce as stop:
+        kind = Terminated if stop.number == signal.SIGTERM else Interrupted
+        code = _told(facts_of(kind("stopped at once", hint="the same command again goes on")), words)
+        # A step's thread may be in a call that does not end, and Python would wait for it.
+        sys.stdout.flush()
+        os._exit(code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _set_up_process() -> None:
+    """Let SIGTERM end what runs as Ctrl-C does, and no character end it that the terminal can't show."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise StoppedAtOnce(number)
+
+    signal.signal(signal.SIGTERM, terminate)
+    codecs.register_error("mlscale", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="mlscale")  # type: ignore[union-attr] # the process's own streams are TextIOWrappers
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for the characters that an encoding lacks, and where to go on (codecs.register_error)."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_ASCII.get(each) or each.encode("ascii", "backslashreplace").decode() for each in text), error.end
 
 
 def facts_of(error: MlscaleError) -> dict[str, Any]:
@@ -142,11 +222,11 @@ def facts_of(error: MlscaleError) -> dict[str, Any]:
 
 def _told_usage(error: ClickUsageError, words: Sequence[str]) -> int:
     command = error.ctx.command_path if error.ctx else "mlscale"
-    facts = {"what": error.format_message(), "hint": f"{command} --help", "cause": "usage", "exit_code": 2}
-    return _told(facts, words)
+    facts = {"what": error.format_message(), "hint": f"{command} --help"}
+    return _told({"why": "", **facts, "cause": "usage", "exit_code": 2}, words)
 
 
-def _told(facts: dict[str, Any], words: Sequence[str]) -> int:
+def _told(facts: Mapping[str, Any], words: Sequence[str]) -> int:
     """Print an error on stderr, as JSON when that was asked for, and return its exit code."""
     if _wants_json(words):
         sys.stderr.write(json.dumps({"schema_version": SCHEMA_VERSION, "error": facts}) + "\n")
@@ -156,13 +236,21 @@ def _told(facts: dict[str, Any], words: Sequence[str]) -> int:
         if facts.get("hint"):
             lines += ["", f"hint: {facts['hint']}"]
         sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.flush()
     return int(facts["exit_code"])
 
 
+_OUTPUT_WORD = re.compile(r"--output(?:=(?P<long>.*))?|-[fy]*o(?P<short>.*)")
+
+
 def _wants_json(words: Sequence[str]) -> bool:
-    for number, word in enumerate(words):
-        if word in ("--output", "-o") and words[number + 1 : number + 2]:
-            return words[number + 1].startswith("json")
-        if word.startswith("--output="):
-            return word.removeprefix("--output=").startswith("json")
-    return os.environ.get("MLSCALE_OUTPUT", "").startswith("json")
+    """Return whether errors are to be JSON; read from the words, because they may be what is wrong."""
+    given = list(words[: words.index("--")] if "--" in words else words)
+    for number in range(len(given) - 1, -1, -1):
+        if found := _OUTPUT_WORD.fullmatch(given[number]):
+            value = found["long"] or found["short"] or "".join(given[number + 1 : number + 2])
+            return value.startswith("json")
+    if value := os.environ.get("MLSCALE_OUTPUT"):
+        return value.startswith("json")
+    users = _users_defaults(may_fail=False).get("plan", {})
+    return str(users.get("output", "")).startswith("json")

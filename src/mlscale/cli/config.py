@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer._click.core import ParameterSource
 
 from mlscale.cli import options
 from mlscale.cli.options import Output
+from mlscale.errors import UsageError
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+if TYPE_CHECKING:
+    from mlscale.cli.user_config import Setting
+    from mlscale.engine.session import Session
 
-SETTINGS = {
-    "spec": ("MLSCALE_SPEC", "./spec.yaml, ./mlscale.yaml"),
-    "env": ("MLSCALE_ENV", ""),
-    "workspace": ("MLSCALE_WORKSPACE", ".mlscale/ beside the spec"),
-    "output": ("MLSCALE_OUTPUT", "text"),
-    "timeout": ("MLSCALE_TIMEOUT", "none"),
-    "lease-timeout": ("MLSCALE_LEASE_TIMEOUT", "0s"),
-    "yes": ("MLSCALE_YES", "no"),
-    "no-input": ("MLSCALE_NO_INPUT", "no"),
-}
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 
 @app.callback()
@@ -29,27 +26,91 @@ def config() -> None:
     """Show settings, and where each comes from."""
 
 
-@app.command()
+@app.command(epilog=options.examples("mlscale config show --origin", "mlscale config show spec.yaml --env prod"))
 def show(
+    context: typer.Context,
+    spec_word: options.SpecArgument = None,
+    spec: options.SpecOption = None,
+    env: options.EnvOption = None,
+    workspace: options.WorkspaceOption = None,
     *,
+    yes: options.YesOption = False,
+    no_input: options.NoInputOption = False,
+    timeout: options.TimeoutOption = None,
+    lease_timeout: options.LeaseTimeoutOption = "0s",
     origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
     output: options.OutputOption = Output.TEXT,
+    no_color: options.NoColorOption = False,
 ) -> None:
-    """Show the settings that hold for commands run here."""
+    """Show the settings that hold for commands run here: flag, environment, spec, your file, default.
+
+    Your file is mlscale/config.yaml under $XDG_CONFIG_HOME (or ~/.config), with the names shown here as keys.
+    """
     from mlscale.cli.console import show as print_result
-    from mlscale.cli.user_config import CONFIG_FILE, settings
+    from mlscale.cli.user_config import settings
     from mlscale.report.tables import table
 
-    stored = settings()
-    rows = []
-    for name, (variable, default) in SETTINGS.items():
-        if variable in os.environ:
-            rows.append((name, os.environ[variable], variable))
-        elif name in stored:
-            rows.append((name, stored[name], str(CONFIG_FILE)))
-        else:
-            rows.append((name, default, "default"))
-    shown = rows if origin else [row[:2] for row in rows]
-    facts = {"settings": [dict(zip(("name", "value", "origin"), row, strict=True)) for row in rows]}
+    session = _session(context, spec_word, spec, env, workspace)
+    values = {
+        "spec": str(session.spec_path) if session else "none here",
+        "env": env or "none",
+        "workspace": session.workspace if session else workspace or ".mlscale beside the spec",
+        "output": output.value,
+        "timeout": timeout or "none",
+        "lease-timeout": lease_timeout,
+        "yes": _word(yes),
+        "no-input": _word(no_input or not options.may_be_asked()),
+        "no-color": _word(no_color or bool(os.environ.get("NO_COLOR"))),
+    }
+    origins = _origins(context, settings(), session)
+    facts = [{"name": name, "value": value, "origin": origins[name]} for name, value in values.items()]
     head = ("SETTING", "VALUE", "ORIGIN") if origin else ("SETTING", "VALUE")
-    print_result(table(head, shown), facts, output)
+    rows = [tuple(each.values())[: len(head)] for each in facts]
+    print_result(table(head, rows), {"settings": facts}, output)
+
+
+def _session(
+    context: typer.Context, argument: Path | None, option: Path | None, env: str | None, workspace: str | None
+) -> Session | None:
+    """Return the session that other commands would open; None where there is no spec."""
+    try:
+        options.the_spec(context, argument, option)
+    except UsageError:
+        if argument or option:
+            raise
+        return None
+    return options.session_of(context, argument, option, env=env, workspace=workspace)
+
+
+def _origins(context: typer.Context, stored: Mapping[str, Setting], session: Session | None) -> dict[str, str]:
+    """Return where each option of this very call has its value from, by the setting's name."""
+    found = {}
+    for each in context.command.params:
+        name = str(each.name)
+        setting = name.replace("_", "-")
+        match context.get_parameter_source(name):
+            case ParameterSource.COMMANDLINE:
+                found[setting] = f"--{setting}"
+            case ParameterSource.ENVIRONMENT:
+                found[setting] = str(each.envvar)
+            case ParameterSource.DEFAULT_MAP:
+                found[setting] = stored[setting].place
+            case _:
+                found[setting] = "default"
+    if options.is_typed(context, "spec_word"):
+        found["spec"] = "the word on the command line"
+    if session and session.spec.workspace and found["workspace"] in ("default", _place(stored, "workspace")):
+        found["workspace"] = str(session.spec_path)
+    if found["no-color"] == "default" and os.environ.get("NO_COLOR"):
+        found["no-color"] = "NO_COLOR"
+    if found["no-input"] == "default" and not options.may_be_asked():
+        found["no-input"] = "CI"
+    return found
+
+
+def _place(stored: Mapping[str, Setting], name: str) -> str:
+    return stored[name].place if name in stored else "default"
+
+
+def _word(switch: bool) -> str:  # noqa: FBT001 - the value that is worded
+    return "yes" if switch else "no"

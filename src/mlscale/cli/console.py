@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from mlscale.engine.apply import Event
 
 HEARTBEAT_S = 10.0
-_MARKS = {"done": "✓", "failed": "✗", "retry": "↻", "started": "…", "progress": "…"}
+_MARKS = {"done": "✓", "failed": "✗", "retry": "↻", "started": "…", "progress": "…", "waiting": "…"}
 _COLORS = {"+": "32", "-": "31", "~": "33", "✓": "32", "✗": "31"}
+_GOES_ON = " (goes on)"
 
 
-def colored(text: str, *, no_color: bool) -> str:
-    """Return `text` with its leading symbols in color, where stdout shows it."""
-    if not _has_color(sys.stdout, no_color=no_color):
+def colored(text: str, stream: Any, *, no_color: bool) -> str:
+    """Return `text` with its leading symbols in color, where `stream` shows it."""
+    if not has_color(stream, no_color=no_color):
         return text
     return "\n".join(_colored_line(line) for line in text.splitlines())
 
@@ -33,10 +34,11 @@ def _colored_line(line: str) -> str:
     return f"\x1b[{color}m{line}\x1b[0m" if color else line
 
 
-def _has_color(stream: Any, *, no_color: bool) -> bool:
+def has_color(stream: Any, *, no_color: bool) -> bool:
+    """Return whether `stream` gets color: never against the user's word, else on a terminal (no-color.org)."""
     if no_color or os.environ.get("NO_COLOR"):
         return False
-    if os.environ.get("FORCE_COLOR"):
+    if os.environ.get("FORCE_COLOR", "0") != "0":
         return True
     return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
 
@@ -44,42 +46,59 @@ def _has_color(stream: Any, *, no_color: bool) -> bool:
 def show(text: str, facts: Mapping[str, Any], output: Output, *, no_color: bool = False) -> None:
     """Print a result: `text` for people, `facts` with their schema's version for programs."""
     if output is Output.TEXT:
-        sys.stdout.write(colored(text, no_color=no_color).rstrip("\n") + "\n")
+        sys.stdout.write(colored(text, sys.stdout, no_color=no_color).rstrip("\n") + "\n")
     else:
         whole = {"schema_version": SCHEMA_VERSION, **facts}
         indent = 2 if output is Output.JSON else None
-        sys.stdout.write(json.dumps(whole, indent=indent, default=str, ensure_ascii=False) + "\n")
+        # Elsewhere a character that the stream lacks would be written as what is near to it, and the fact be another.
+        is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        sys.stdout.write(json.dumps(whole, indent=indent, default=str, ensure_ascii=not is_utf8) + "\n")
     sys.stdout.flush()
 
 
-def note(text: str) -> None:
+def note(text: str, *, no_color: bool = True) -> None:
     """Print a line that is no result."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(colored(text, sys.stderr, no_color=no_color) + "\n")
     sys.stderr.flush()
 
 
 class Progress:
     """Tells a run's events as they come: a live line on a terminal, a line an event elsewhere."""
 
-    def __init__(self, output: Output, *, no_color: bool) -> None:
+    def __init__(self, output: Output, *, name: str, no_color: bool) -> None:
+        """Tell the events of the deployment `name`."""
         self._output = output
+        self._name = name
         self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._color = _has_color(sys.stderr, no_color=no_color)
+        self._color = has_color(sys.stderr, no_color=no_color)
         self._lock = threading.Lock()
         self._said = threading.Event()
         self._last = ""
         self._shown = ""
+        self._under_way: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
         """Tell one event."""
         with self._lock:
-            if self._output is Output.JSONL:
-                facts = {name: getattr(event, name) for name in ("at", "kind", "key", "subject", "text")}
-                show("", {"event": facts}, Output.JSONL)
-                return
+            if event.kind == "started":
+                self._under_way[event.key] = event.subject
+            elif event.kind in ("done", "failed"):
+                self._under_way.pop(event.key, None)
             line = _line(event)
-            if line:
+            if self._output is Output.JSONL:
+                facts = {name: getattr(event, name) for name in ("kind", "key", "subject", "text")}
+                show("", {"event": {"at": event.at.isoformat(), "deployment": self._name, **facts}}, Output.JSONL)
+                self._said.set()
+                self._last = line or self._last
+            elif line:
                 self._write(line, passing=event.kind in ("started", "progress"))
+
+    def under_way(self) -> str:
+        """Return what is being done, as a list in words; empty when it is nothing.
+
+        Takes no lock: a signal's handler asks, and may have interrupted whoever holds it.
+        """
+        return ", ".join(self._under_way.copy().values())
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -97,10 +116,14 @@ class Progress:
 
     def _beat(self, ended: threading.Event) -> None:
         while not ended.wait(HEARTBEAT_S):
-            with self._lock:
-                if not self._said.is_set() and self._last:
-                    self._write(f"{self._last.removesuffix(' (goes on)')} (goes on)", passing=True)
-                self._said.clear()
+            self.beat()
+
+    def beat(self) -> None:
+        """Say that the last thing goes on, if nothing was said since the last beat."""
+        with self._lock:
+            if not self._said.is_set() and self._last:
+                self._write(f"{self._last.removesuffix(_GOES_ON)}{_GOES_ON}", passing=True)
+            self._said.clear()
 
     def _write(self, line: str, *, passing: bool) -> None:
         self._said.set()
@@ -124,6 +147,8 @@ def _line(event: Event) -> str:
         return ""
     if event.kind == "run_started":
         return f"  {event.text}"
+    detail = event.text.splitlines()[0] if event.text else ""
+    if event.kind == "waiting":
+        return f"  {_MARKS[event.kind]} waiting for {detail}"
     step = event.key.rpartition("/")[2]
-    detail = f": {event.text.splitlines()[0]}" if event.text else ""
-    return f"  {_MARKS[event.kind]} {step:<9} {event.subject}{detail}"
+    return f"  {_MARKS[event.kind]} {step:<9} {event.subject}{': ' if detail else ''}{detail}"

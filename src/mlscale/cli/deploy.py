@@ -2,33 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlscale.cli import options
+from mlscale.cli import completion, options
 from mlscale.cli.options import Output
+from mlscale.errors import MlscaleError, Problem, SpecInvalid, UsageError
 
 if TYPE_CHECKING:
+    from mlscale.cli.running import Wishes
     from mlscale.engine.apply import Applied
     from mlscale.engine.session import Session
     from mlscale.plan.steps import Plan
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+NOT_WITH_A_PLAN = {
+    "specs": "specs",
+    "spec": "--spec",
+    "env": "--env",
+    "overrides": "--set",
+    "refresh_runtime": "--refresh-runtime",
+}
 
 
-@app.command()
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One deployment to make. `again` plans it afresh; None for a saved plan, which is carried out as it is or not."""
+
+    session: Session
+    plan: Plan
+    again: Callable[[], Plan] | None
+
+    @property
+    def next_command(self) -> str:
+        """The command that does this job."""
+        return options.next_command(self.session, "deploy")
+
+
+@app.command(
+    epilog=options.examples(
+        "mlscale deploy",
+        "mlscale deploy spec.yaml --env prod --timeout 10m",
+        "mlscale deploy --plan churn.plan.json --yes",
+        "mlscale deploy a.yaml b.yaml --output json",
+    )
+)
 def deploy(
     context: typer.Context,
     specs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[SPEC]...", help="Specs; each is one deployment.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="[SPEC]...",
+            help="Specs, each one deployment; - reads one from stdin.",
+            show_default=False,
+            autocompletion=completion.specs,
+        ),
     ] = None,
     spec: options.SpecOption = None,
     plan_file: Annotated[
-        Path | None, typer.Option("--plan", help="Carry out a plan saved with mlscale plan --out.")
+        Path | None, typer.Option("--plan", metavar="FILE", help="Carry out a plan saved with mlscale plan --out.")
     ] = None,
     env: options.EnvOption = None,
     overrides: options.SetOption = None,
@@ -49,62 +86,155 @@ def deploy(
     """Make what is there what the spec asks for; no difference, nothing done.
 
     A new revision starts beside the old one and takes over when it is healthy. When it does not hold, the old one
-    serves on and the exit code is 4.
+    serves on and the exit code is 4. Several specs are all planned before the first is carried out; after one that
+    fails no other is begun.
     """
+    from mlscale.cli.running import Wishes, consent
+
+    wishes = Wishes(
+        command=options.command_of(context),
+        output=output,
+        no_color=no_color,
+        yes=yes,
+        no_input=no_input,
+        confirm=confirm,
+        wait=wait,
+        timeout_s=options.seconds_of(timeout, "--timeout"),
+        lease_wait_s=options.seconds_of(lease_timeout, "--lease-timeout") or 0.0,
+    )
+    if plan_file is not None:
+        jobs = [_saved(context, plan_file, workspace)]
+    else:
+        given = {"env": env, "overrides": overrides, "workspace": workspace}
+        jobs = _planned(_sessions(context, specs, spec, given), refresh_runtime=refresh_runtime)
+    for job in jobs:
+        consent(job.plan, wishes, next_command=job.next_command)
+    if len(jobs) == 1:
+        _one(jobs[0], wishes)
+    else:
+        _several(jobs, wishes)
+
+
+def _saved(context: typer.Context, plan_file: Path, workspace: str | None) -> Job:
+    from mlscale.engine.session import load_plan
+
+    for name, word in NOT_WITH_A_PLAN.items():
+        if options.is_typed(context, name):
+            raise UsageError(f"--plan and {word} are both there", why="a saved plan has its own", hint="keep one")
+    place = workspace if not options.is_users_default(context, "workspace") else None
+    try:
+        text = plan_file.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            "the plan file can't be read", why=f"{plan_file}: {error.strerror}", hint="mlscale plan --out FILE"
+        ) from error
+    session, plan = load_plan(options.world_of(context), text, str(plan_file), workspace=place)
+    return Job(session, plan, again=None)
+
+
+def _sessions(
+    context: typer.Context, specs: Sequence[Path] | None, spec: Path | None, given: Mapping[str, Any]
+) -> Sequence[Session]:
+    """Return a session a spec; the problems of all specs come together."""
+    sessions: list[Session] = []
+    problems: list[Problem] = []
+    for word in specs or (None,):
+        try:
+            sessions.append(options.session_of(context, word, spec, **given))
+        except SpecInvalid as error:
+            problems += error.problems
+    if problems:
+        raise SpecInvalid(tuple(problems))
+    first: dict[object, Session] = {}
+    for each in sessions:
+        other = first.setdefault(each.identity, each)
+        if other is not each:
+            raise UsageError(
+                "two specs are the same deployment",
+                why=f"{other.spec_path} and {each.spec_path} are both {each.identity}",
+                hint="give one of them another name",
+            )
+    return sessions
+
+
+def _planned(sessions: Sequence[Session], *, refresh_runtime: bool) -> list[Job]:
+    from mlscale.engine.session import make_plan
+
+    makers = [partial(make_plan, session, refresh_runtime=refresh_runtime) for session in sessions]
+    return [Job(session, make(), make) for session, make in zip(sessions, makers, strict=True)]
+
+
+def _one(job: Job, wishes: Wishes) -> None:
     from mlscale.cli.console import show
-    from mlscale.cli.running import carry_out, consent, show_plan
-    from mlscale.engine.session import load_plan, make_plan
+    from mlscale.cli.running import carry_out
+
+    plan, applied = carry_out(job.session, job.plan, wishes, again=job.again, next_command=job.next_command)
+    show(_text(job.session, plan, applied), _facts(applied), wishes.output, no_color=wishes.no_color)
+
+
+def _several(jobs: Sequence[Job], wishes: Wishes) -> None:
+    """Carry out the jobs one after the other, and tell what came of each.
+
+    Raises:
+        MlscaleError: the first failure, after all was told.
+    """
+    from mlscale.cli.app import facts_of
+    from mlscale.cli.console import show
+    from mlscale.cli.running import carry_out
+
+    rows: list[dict[str, Any]] = []
+    failure: MlscaleError | None = None
+    for job in jobs:
+        row = {"spec": str(job.session.spec_path), "name": job.session.identity.name}
+        if failure is not None:
+            rows.append({**row, "outcome": "not_begun"})
+            words = f"{job.session.spec_path}: not begun, because one before it failed"
+        else:
+            try:
+                plan, applied = carry_out(job.session, job.plan, wishes, again=job.again, next_command=job.next_command)
+            except MlscaleError as error:
+                failure = error
+                rows.append({**row, "outcome": "failed", "error": facts_of(error)})
+                words = f"{job.session.spec_path}: failed, {error.what}"
+            else:
+                rows.append({**row, **_facts(applied)})
+                words = f"{job.session.spec_path}: {_headline(job.session, plan, applied)}"
+        if wishes.output is not Output.JSON:
+            show(words, rows[-1], wishes.output, no_color=wishes.no_color)
+    if wishes.output is Output.JSON:
+        show("", {"deployments": rows}, wishes.output)
+    if failure is not None:
+        raise failure
+
+
+def _facts(applied: Applied) -> dict[str, Any]:
     from mlscale.report import json
 
-    def planned(path: Path | None) -> tuple[Session, Plan]:
-        session = options.session_of(context, path, spec, env=env, overrides=overrides, workspace=workspace)
-        return session, make_plan(session, refresh_runtime=refresh_runtime)
-
-    paths: list[Path | None] = [*(specs or ())]
-    jobs: list[Callable[[], tuple[Session, Plan]]] = [partial(planned, path) for path in paths]
-    if plan_file is not None:
-        world = options.world_of(context)
-        jobs = [partial(load_plan, world, _read(plan_file), str(plan_file), workspace=workspace), *jobs]
-    for job in jobs or [partial(planned, None)]:
-        session, plan = job()
-        if output is Output.TEXT:
-            show_plan(plan, f"mlscale deploy {session.spec_path}")
-        consent(plan, yes=yes, no_input=no_input, confirm=confirm)
-        applied = carry_out(
-            session,
-            plan,
-            output=output,
-            no_color=no_color,
-            timeout=timeout,
-            lease_timeout=lease_timeout,
-            wait=wait,
-        )
-        facts = {"outcome": applied.outcome, "run_id": applied.run_id, "deployment": json.data(applied.deployment)}
-        show(_text(session, applied), facts, output, no_color=no_color)
+    return {"outcome": applied.outcome, "run_id": applied.run_id, "deployment": json.data(applied.deployment)}
 
 
-def _text(session: Session, applied: Applied) -> str:
+def _text(session: Session, plan: Plan, applied: Applied) -> str:
+    head = _headline(session, plan, applied)
     seen = applied.deployment
-    if applied.outcome == "started":
-        return f"Started. See how far it is: mlscale status {session.spec_path}"
-    if seen is None or seen.stable is None:
-        return "Done."
-    head = "No changes: what is there is what the spec asks for." if applied.outcome == "unchanged" else "Deployed."
-    path = session.spec_path
+    if seen is None or seen.address is None:
+        return head
     return "\n".join(
         (
-            f"{head} {seen.identity.name} serves revision {seen.stable.revision.id} at {seen.address}",
+            head,
             "",
-            f"  mlscale invoke {path} --file request.json",
+            f"  {options.next_command(session, 'invoke', '--file', 'request.json')}",
             f"  curl {seen.address}/invocations -H 'content-type: application/json' -d @request.json",
         )
     )
 
 
-def _read(path: Path) -> bytes:
-    from mlscale.errors import UsageError
-
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError("the plan file can't be read", why=f"{path}: {error.strerror}") from error
+def _headline(session: Session, plan: Plan, applied: Applied) -> str:
+    seen = applied.deployment
+    if applied.outcome == "started":
+        return f"Started. See how far it is: {options.next_command(session, 'status')}"
+    if plan.asked is None:
+        return f"Destroyed {session.identity}"
+    if seen is None or seen.stable is None:
+        return "Done."
+    head = "No changes: what is there is what the spec asks for." if applied.outcome == "unchanged" else "Deployed."
+    return f"{head} {seen.identity.name} serves revision {seen.stable.revision.id} at {seen.address}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import typer
 
 from mlscale.cli import options
 from mlscale.cli.options import Output
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@app.command()
+@app.command(epilog=options.examples("mlscale destroy", "mlscale destroy spec.yaml --env staging --yes"))
 def destroy(
     context: typer.Context,
     spec_word: options.SpecArgument = None,
@@ -28,15 +30,24 @@ def destroy(
 ) -> None:
     """Take the deployment down: no process, no port and no file of it stays but its journal."""
     from mlscale.cli.console import show
-    from mlscale.cli.running import carry_out, consent, show_plan
+    from mlscale.cli.running import Wishes, carry_out, consent
     from mlscale.engine.session import destroy_plan
 
     session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)
-    plan = destroy_plan(session)
-    if output is Output.TEXT:
-        show_plan(plan, "mlscale destroy")
-    consent(plan, yes=yes, no_input=no_input, expected=session.identity.name)
-    applied = carry_out(session, plan, output=output, no_color=no_color, timeout=timeout, lease_timeout=lease_timeout)
-    gone = "Destroyed" if plan.steps else "Nothing to destroy:"
+    wishes = Wishes(
+        command=options.command_of(context),
+        output=output,
+        no_color=no_color,
+        yes=yes,
+        no_input=no_input,
+        expected=session.identity.name,
+        timeout_s=options.seconds_of(timeout, "--timeout"),
+        lease_wait_s=options.seconds_of(lease_timeout, "--lease-timeout") or 0.0,
+    )
+    again = partial(destroy_plan, session)
+    plan, command = again(), options.next_command(session, "destroy")
+    consent(plan, wishes, next_command=command)
+    plan, applied = carry_out(session, plan, wishes, again=again, next_command=command)
+    head = "Destroyed" if plan.steps else "Nothing to destroy:"
     facts = {"outcome": applied.outcome, "run_id": applied.run_id, "name": session.identity.name}
-    show(f"{gone} {session.identity}", facts, output, no_color=no_color)
+    show(f"{head} {session.identity}", facts, output, no_color=no_color)

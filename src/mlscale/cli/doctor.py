@@ -2,34 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from mlscale.cli import options
 from mlscale.cli.options import Output
+from mlscale.errors import MlscaleError
 
-app = typer.Typer(rich_markup_mode=None)
+if TYPE_CHECKING:
+    from mlscale.providers.contract import Check
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@app.command()
+@app.command(epilog=options.examples("mlscale doctor", "mlscale doctor models/churn/spec.yaml"))
 def doctor(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="The folder of the spec.")] = Path(),
+    place: options.FolderArgument = Path(),
+    env: options.EnvOption = None,
+    workspace: options.WorkspaceOption = None,
     *,
     output: options.OutputOption = Output.TEXT,
     no_color: options.NoColorOption = False,
 ) -> int:
     """Look at what is needed to deploy here, and whether it is there; exit code 1 when something is missing."""
     from mlscale.cli.console import show
-    from mlscale.engine.session import LOCAL_ROOT
     from mlscale.report import json
+    from mlscale.report.tables import table
 
-    checks = options.world_of(context).provider("local", folder / LOCAL_ROOT).doctor()
-    lines = [
-        f"{'✓' if each.ok else '✗'} {each.name:<13} {each.found}{'' if each.ok else f'  ({each.hint})'}"
+    checks = list(_checks(context, place, env, workspace))
+    rows = [
+        (f"{'✓' if each.ok else '✗'} {each.name}", each.found if each.ok else f"{each.found}; to mend it: {each.hint}")
         for each in checks
     ]
-    show("\n".join(lines), {"checks": json.data(checks)}, output, no_color=no_color)
+    show(table(("", ""), rows).lstrip("\n"), {"checks": json.data(checks)}, output, no_color=no_color)
     return 0 if all(each.ok for each in checks) else 1
+
+
+def _checks(context: typer.Context, place: Path, env: str | None, workspace: str | None) -> Iterator[Check]:
+    """Yield what was found: first about the spec, then the workspace, then what the provider needs."""
+    from mlscale.engine.session import LOCAL_ROOT
+    from mlscale.providers.contract import Check
+
+    folder = options.folder_of(place)
+    usual = [folder / name for name in options.DEFAULT_SPECS]
+    spec = next((each for each in (place, *usual) if each.is_file()), None)
+    if spec is None:
+        yield Check("spec", ok=False, found=f"none in {folder.resolve()}", hint="mlscale init sklearn")
+        yield from options.world_of(context).provider("local", folder / LOCAL_ROOT).doctor()
+        return
+    try:
+        session = options.session_of(context, spec, None, env=env, workspace=workspace)
+    except MlscaleError as error:
+        yield Check("spec", ok=False, found=f"{spec}: {error.what}", hint=f"mlscale validate {spec}")
+        yield from options.world_of(context).provider("local", folder / LOCAL_ROOT).doctor()
+        return
+    yield Check("spec", ok=True, found=f"{spec}, {session.identity}")
+    try:
+        session.store.check()
+    except MlscaleError as error:
+        yield Check("workspace", ok=False, found=str(error), hint=error.hint)
+    else:
+        yield Check("workspace", ok=True, found=f"{session.workspace} can be written")
+    yield from (each for each in session.provider.doctor() if each.name != "workspace")

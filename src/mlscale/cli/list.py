@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from mlscale.cli import options
 from mlscale.cli.options import Output
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@app.command(name="list")
+@app.command(name="list", epilog=options.examples("mlscale list", "mlscale list models/churn --output json"))
 def list_(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="The folder of the spec.")] = Path(),
+    place: options.FolderArgument = Path(),
     *,
     output: options.OutputOption = Output.TEXT,
     no_color: options.NoColorOption = False,
@@ -27,8 +26,12 @@ def list_(
     from mlscale.report import json
     from mlscale.report.tables import table
 
-    provider = options.world_of(context).provider("local", folder / LOCAL_ROOT)
+    provider = options.world_of(context).provider("local", options.folder_of(place) / LOCAL_ROOT)
     seen = [found for identity in provider.list() if (found := provider.read(identity))]
+    if output is Output.JSONL:
+        for each in seen:
+            show("", {"deployment": json.data(each)}, output)
+        return
     rows = [
         (each.identity.name, each.phase, each.stable.revision.id if each.stable else "", each.address or "")
         for each in seen

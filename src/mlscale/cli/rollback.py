@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from mlscale.cli import options
+from mlscale.cli import completion, options
 from mlscale.cli.options import Output
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@app.command()
+@app.command(epilog=options.examples("mlscale rollback", "mlscale rollback --to 3f2a1c"))
 def rollback(
     context: typer.Context,
     spec_word: options.SpecArgument = None,
     spec: options.SpecOption = None,
-    to: Annotated[str | None, typer.Option("--to", help="The revision; without it the one that served before.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="REVISION",
+            help="The revision, or how it begins; without it the one before.",
+            autocompletion=completion.revisions,
+        ),
+    ] = None,
     env: options.EnvOption = None,
     overrides: options.SetOption = None,
     workspace: options.WorkspaceOption = None,
@@ -31,16 +40,27 @@ def rollback(
 ) -> None:
     """Go back to an earlier revision; scaling, schedule and labels stay as they are."""
     from mlscale.cli.console import show
-    from mlscale.cli.running import carry_out, consent, show_plan
+    from mlscale.cli.running import Wishes, carry_out, consent
     from mlscale.engine.session import rollback_plan
     from mlscale.report import json
 
     session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)
-    plan = rollback_plan(session, to)
-    if output is Output.TEXT:
-        show_plan(plan, "mlscale rollback")
-    consent(plan, yes=yes, no_input=no_input)
-    applied = carry_out(session, plan, output=output, no_color=no_color, timeout=timeout, lease_timeout=lease_timeout)
-    revision = plan.asked.stable.revision.id if plan.asked and plan.asked.stable else ""
+    wishes = Wishes(
+        command=options.command_of(context),
+        output=output,
+        no_color=no_color,
+        yes=yes,
+        no_input=no_input,
+        timeout_s=options.seconds_of(timeout, "--timeout"),
+        lease_wait_s=options.seconds_of(lease_timeout, "--lease-timeout") or 0.0,
+    )
+    options.deployed(session)
+    # Planned again without --to, it would go back from what another run has put there.
+    again = partial(rollback_plan, session, to) if to else None
+    plan, command = rollback_plan(session, to), options.next_command(session, "rollback", *(["--to", to] if to else []))
+    consent(plan, wishes, next_command=command)
+    plan, applied = carry_out(session, plan, wishes, again=again, next_command=command)
     facts = {"outcome": applied.outcome, "run_id": applied.run_id, "deployment": json.data(applied.deployment)}
-    show(f"Revision {revision} serves {session.identity.name}.", facts, output, no_color=no_color)
+    revision = plan.asked.stable.revision.id if plan.asked and plan.asked.stable else "none"
+    serves = "serves already" if applied.outcome == "unchanged" else "serves again"
+    show(f"Revision {revision} {serves}: {session.identity}", facts, output, no_color=no_color)

@@ -2,56 +2,128 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from mlscale.cli.app import StoppedAtOnce
 from mlscale.cli.console import Progress, note
-from mlscale.cli.options import Output, may_ask, seconds_of
+from mlscale.cli.options import Output, may_ask
 from mlscale.engine.apply import Applied, ApplyOptions, Stop
 from mlscale.engine.session import apply
-from mlscale.errors import ConsentMissing
+from mlscale.errors import ConsentMissing, PlanStale
 from mlscale.report import text
 
 if TYPE_CHECKING:
     from mlscale.engine.session import Session
     from mlscale.plan.steps import Plan
 
+TRIES = 3
+"""How often a plan is made when what is there changes each time before it can be carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How the user wants plans to be carried out; `expected` is the word that consent is typed as, None for y."""
+
+    command: str
+    output: Output
+    no_color: bool = False
+    yes: bool = False
+    no_input: bool = False
+    confirm: bool = False
+    expected: str | None = None
+    wait: bool = True
+    timeout_s: float | None = None
+    lease_wait_s: float = 0.0
+
+
+def consent(plan: Plan, wishes: Wishes, *, next_command: str) -> None:
+    """Show what is about to be done, and return if it may be: nothing in it needs consent, or somebody gave it.
+
+    Raises:
+        ConsentMissing: nobody can be asked, or the answer was no.
+    """
+    risky = [step for step in plan.steps if step.destroys or step.interrupts]
+    asks = bool(plan.steps) and not wishes.yes and bool(risky or wishes.confirm)
+    if plan.steps and (asks or wishes.output is Output.TEXT):
+        note(text.plan(plan, next_command=next_command).rpartition("\n")[0], no_color=wishes.no_color)
+    if not asks:
+        return
+    why = f"{risky[0].subject}: {_harm(plan)}" if risky else "--confirm was given"
+    if not may_ask(no_input=wishes.no_input):
+        raise ConsentMissing("this needs consent", why=why, hint="add --yes")
+    sys.stderr.write(f"{why}. Type {wishes.expected or 'y'} to go on: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip() != (wishes.expected or "y"):
+        raise ConsentMissing("no consent was given", why="the answer was another", hint="nothing was changed")
+
+
+def _harm(plan: Plan) -> str:
+    words = []
+    if any(step.destroys for step in plan.steps):
+        words.append("it destroys")
+    if any(step.interrupts for step in plan.steps):
+        words.append("it interrupts requests")
+    return " and ".join(words)
+
 
 def carry_out(
-    session: Session,
-    plan: Plan,
-    *,
-    output: Output,
-    no_color: bool,
-    timeout: str | None,
-    lease_timeout: str,
-    wait: bool = True,
-) -> Applied:
-    """Carry out `plan`, telling what happens; the first signal stops it in order, the second at once."""
-    progress = Progress(output, no_color=no_color)
-    stop = Stop()
+    session: Session, plan: Plan, wishes: Wishes, *, again: Callable[[], Plan] | None, next_command: str
+) -> tuple[Plan, Applied]:
+    """Carry out `plan`, telling what happens; return what was carried out in the end, and what came of it.
+
+    The first signal stops it in order, the second at once. `again` makes a fresh plan when what is there changed while
+    another run was waited for; None carries out this plan or none.
+
+    Raises:
+        PlanStale: the plan does not fit what is there, and neither did those made after it.
+    """
+    clock = session.world.clock
+    begun = clock.monotonic()
+    for tries_left in range(TRIES - 1, -1, -1):
+        try:
+            return plan, _applied(session, plan, wishes, clock.monotonic() - begun)
+        except PlanStale:
+            if again is None or not tries_left:
+                raise
+        note(f"  {session.identity.name} was changed by another run; planning again")
+        fresh = again()
+        if fresh.steps != plan.steps:
+            consent(fresh, wishes, next_command=next_command)
+        plan = fresh
+    raise AssertionError("the last try returns or raises")
+
+
+def _applied(session: Session, plan: Plan, wishes: Wishes, spent_s: float) -> Applied:
     options = ApplyOptions(
-        command=" ".join(["mlscale", *sys.argv[1:]]),
-        wait=wait,
-        timeout_s=seconds_of(timeout, "--timeout"),
-        lease_wait_s=seconds_of(lease_timeout, "--lease-timeout") or 0.0,
+        command=wishes.command,
+        wait=wishes.wait,
+        timeout_s=None if wishes.timeout_s is None else max(0.0, wishes.timeout_s - spent_s),
+        lease_wait_s=max(0.0, wishes.lease_wait_s - spent_s),
     )
-    with _signals(stop), progress.running():
+    progress = Progress(wishes.output, name=session.identity.name, no_color=wishes.no_color)
+    stop = Stop()
+    with _signals(stop, progress), progress.running():
         return apply(session, plan, options, tell=progress, stop=stop)
 
 
 @contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
+def _signals(stop: Stop, progress: Progress) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
         if stop.requested:
-            raise KeyboardInterrupt
+            raise StoppedAtOnce(number)
         stop.request(number)
-        note("stopping at the next safe point; once more stops at once")
+        what = progress.under_way()
+        until = f"; under way: {what}" if what else ""
+        # Not through sys.stderr: the signal may have come in the middle of a write to it.
+        os.write(2, f"\nstopping at the next safe point{until}\nonce more stops at once\n".encode())
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -59,34 +131,3 @@ def _signals(stop: Stop) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def show_plan(plan: Plan, command: str) -> None:
-    """Show on stderr what is about to be done."""
-    if plan.steps:
-        note(text.plan(plan, next_command=command).rpartition("\n")[0])
-
-
-def consent(plan: Plan, *, yes: bool, no_input: bool, confirm: bool = False, expected: str | None = None) -> None:
-    """Return if the plan may be carried out: nothing in it needs consent, or somebody gave it.
-
-    Args:
-        plan: what is about to be done.
-        yes: consent from the command line.
-        no_input: nobody may be asked.
-        confirm: ask even where nothing needs consent.
-        expected: the word that must be typed, None for y.
-
-    Raises:
-        ConsentMissing: nobody can be asked, or the answer was no.
-    """
-    risky = [step for step in plan.steps if step.destroys or step.interrupts]
-    if yes or not plan.steps or not (risky or confirm):
-        return
-    why = f"{risky[0].kind} {risky[0].subject}" if risky else "--confirm was given"
-    if not may_ask(no_input=no_input):
-        raise ConsentMissing("this needs consent", why=why, hint="add --yes")
-    sys.stderr.write(f"{why}. Type {expected or 'y'} to go on: ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip() != (expected or "y"):
-        raise ConsentMissing("this needs consent", why="the answer was no", hint="nothing was changed")

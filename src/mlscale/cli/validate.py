@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -12,11 +11,16 @@ from mlscale.cli import options
 from mlscale.cli.options import Output
 from mlscale.errors import UsageError
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@app.command()
+@app.command(
+    epilog=options.examples(
+        "mlscale validate", "mlscale validate spec.yaml --env prod", "mlscale validate - --output json < spec.yaml"
+    )
+)
 def validate(
+    context: typer.Context,
     spec_word: options.SpecArgument = None,
     spec: options.SpecOption = None,
     env: options.EnvOption = None,
@@ -28,13 +32,15 @@ def validate(
     from mlscale.cli.console import show
     from mlscale.spec.parse import parse
 
-    path = options.spec_path(spec_word, spec)
-    checked = parse(_text(path), str(path), variables=os.environ, env=env, overrides=overrides or ())
-    show(f"{path}: valid, {checked.name} on {checked.provider}", {"valid": True, "name": checked.name}, output)
+    path = options.the_spec(context, spec_word, spec)
+    variables = options.variables_of(context)
+    checked = parse(_text(path), str(path), variables=variables, env=env, overrides=overrides or ())
+    facts = {"valid": True, "spec": str(path), "name": checked.name, "provider": checked.provider}
+    show(f"{path}: valid, {checked.name} on {checked.provider}", facts, output)
 
 
 def _text(path: Path) -> bytes:
-    if str(path) == "-":
+    if path == options.STDIN:
         return sys.stdin.buffer.read()
     try:
         return path.read_bytes()

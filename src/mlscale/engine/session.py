@@ -91,8 +91,11 @@ def open_session(
     env: str | None = None,
     overrides: Sequence[str] = (),
     workspace: str | None = None,
+    default_workspace: str | None = None,
 ) -> Session:
     """Return the session for a spec file, or for `text` read from elsewhere as if it stood at `spec_path`.
+
+    `workspace` goes before the spec's own, `default_workspace` comes after it.
 
     Raises:
         SpecInvalid: the spec has problems.
@@ -106,7 +109,7 @@ def open_session(
         overrides=overrides,
     )
     root = spec_path.resolve().parent / LOCAL_ROOT
-    place = workspace or spec.workspace or str(root)
+    place = workspace or spec.workspace or default_workspace or str(root)
     if "://" not in place:
         place = str((spec_path.resolve().parent / place) if workspace is None else Path(place).resolve())
     return Session(
