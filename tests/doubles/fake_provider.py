@@ -56,9 +56,13 @@ class Fault(StrEnum):
     BEFORE = "fails before it does anything"
     AFTER = "fails after it did everything"
     BUSY = "is refused twice as retryable, then works"
+    ALWAYS_BUSY = "is refused as retryable for ever"
     LOST = "works, and its answer is lost"
     SILENT = "says done and did nothing"
     ROLLS_BACK = "is undone by the provider, which says why when it is read"
+
+
+ONCE = (Fault.BEFORE, Fault.AFTER, Fault.SILENT, Fault.ROLLS_BACK)
 
 
 def _nothing(key: str) -> None:
@@ -69,8 +73,9 @@ def _nothing(key: str) -> None:
 class FakeProvider:
     """Keeps everything in `there`, for whichever process calls.
 
-    `polls` is how often a wait says that it goes on. `faults` are by what a step does. `mortal` is the process that
-    calls now. `meanwhile` is called in the middle of each step with its key.
+    `polls` is how often a wait says that it goes on. `faults` are by what a step does; one that is not about being
+    busy strikes once. `mortal` is the process that calls now. `meanwhile` is called in the middle of each step with
+    its key.
     """
 
     name = "fake"
@@ -81,17 +86,22 @@ class FakeProvider:
         self.faults: dict[Op, Fault] = {}
         self.mortal = Mortal()
         self.meanwhile: Callable[[str], None] = _nothing
-        self._polls = polls
+        self.polls = polls
+        self.refused_frameworks: frozenset[str] = frozenset()
         self._waited: dict[str, int] = {}
         self._refused: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def abilities(self, asked: Deployment, seen: Deployment | None) -> tuple[Refusal, ...]:
-        """Refuse images: nothing here would run them."""
+        """Refuse images, and the frameworks that a test names."""
         del seen
-        served = asked.stable
-        if served and served.revision.content.image:
+        content = asked.stable.revision.content if asked.stable else None
+        if content and content.image:
             return (Refusal("model.image", "nothing here runs an image", "https://example.com/images"),)
+        if content and content.framework in self.refused_frameworks:
+            return (
+                Refusal("model.framework", f"nothing here runs {content.framework}", "https://example.com/frameworks"),
+            )
         return ()
 
     def read(self, identity: Identity) -> Deployment | None:
@@ -167,8 +177,12 @@ class FakeProvider:
     def _performed(self, step: Step[object], call: Call) -> Outcome:
         self.calls.append(step.key)
         fault = self.faults.get(call.op)
+        if fault in ONCE:
+            del self.faults[call.op]
         if fault is Fault.BEFORE:
             raise ProviderFailed("the fake broke", why=f"before {step.key}")
+        if fault is Fault.ALWAYS_BUSY:
+            raise ProviderFailed("the fake is busy", why=step.key, retryable=True)
         if fault in (Fault.BUSY, Fault.LOST) and self._refused.setdefault(step.key, 0) < 2:
             self._refused[step.key] += 1
             if fault is Fault.LOST:
@@ -202,7 +216,7 @@ class FakeProvider:
         with self._lock:
             self.mortal.touch()
             self._waited[step.key] = self._waited.get(step.key, 0) + 1
-            if self._waited[step.key] < self._polls:
+            if self._waited[step.key] < self.polls:
                 return Outcome(Work.RUNNING, operation, "starting")
             call = _call(step)
             self._change(call.identity, lambda seen: _ready(seen, call.revision))

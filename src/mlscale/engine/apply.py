@@ -12,8 +12,8 @@ from typing import Literal
 
 from mlscale.clock import Clock
 from mlscale.deployment import Deployment
-from mlscale.errors import Interrupted, MlscaleError, ProviderFailed, Terminated, TimedOut
-from mlscale.plan.steps import Plan, Step
+from mlscale.errors import Interrupted, MlscaleError, NotAsAsked, ProviderFailed, Terminated, TimedOut
+from mlscale.plan.steps import Plan, Step, StepKind
 from mlscale.providers.contract import DONE, Outcome, Provider, Work
 from mlscale.state.journal import Journal
 from mlscale.state.lease import Held
@@ -25,6 +25,8 @@ LONGEST_CALL_S = 20.0
 TRIES = 5
 FIRST_PAUSE_S = 0.5
 POLL_EVERY_S = 0.1
+SETTLES_WITHIN_S = 5.0
+"""How long after a call its effect may take to be seen by a read: a new state settles, a read may be behind."""
 
 
 _Kind = Literal["waiting", "run_started", "started", "progress", "retry", "done", "failed", "run_finished"]
@@ -163,6 +165,8 @@ class Run:
             outcome = self._performed(step)
             if self._options.wait:
                 outcome = self._awaited(step, outcome)
+            if outcome.work is Work.DONE and step.kind is not StepKind.WAIT:
+                self._confirm(step)
         except MlscaleError as error:
             retryable = isinstance(error, ProviderFailed) and error.retryable
             self._journal.failed(step.key, str(error), retryable=retryable)
@@ -205,6 +209,19 @@ class Run:
             self._clock.sleep(POLL_EVERY_S)
             outcome = self._provider.poll(step, outcome.operation or "")
         return outcome
+
+    def _confirm(self, step: Step[object]) -> None:
+        """Return when `step` is seen to be done; what was only said to be done must not let the next step destroy.
+
+        A wait has nothing to confirm: it is made of looks itself.
+        """
+        limit = self._clock.monotonic() + SETTLES_WITHIN_S
+        while not self._provider.is_done(step):
+            if self._clock.monotonic() >= limit:
+                raise NotAsAsked(
+                    "a step was done without effect", why=f"{step.subject}: {step.kind} was said to be done, and is not"
+                )
+            self._clock.sleep(POLL_EVERY_S)
 
     def _checkpoint(self, step: Step[object]) -> None:
         """Return if the run may go on; a safe point, because what was begun is journalled and can be polled."""

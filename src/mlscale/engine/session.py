@@ -10,7 +10,7 @@ from secrets import token_hex
 
 from mlscale.clock import Clock, SystemClock
 from mlscale.deployment import WHOLE, Deployment, Identity, Phase, Revision, Role, RolloutWish, ServedRevision
-from mlscale.engine.apply import Applied, ApplyOptions, Event, Run, Stop
+from mlscale.engine.apply import SETTLES_WITHIN_S, Applied, ApplyOptions, Event, Run, Stop
 from mlscale.errors import (
     Interrupted,
     LeaseLost,
@@ -375,9 +375,6 @@ def _verified(session: Session, plan: Plan, seen: Deployment | None) -> Deployme
     )
 
 
-SETTLES_WITHIN_S = 5.0
-
-
 def _put_back(session: Session, plan: Plan, error: MlscaleError, run: Run) -> MlscaleError:
     """Return the error to raise after what failed was taken back: what was there before, or nothing if nothing was.
 
@@ -386,18 +383,21 @@ def _put_back(session: Session, plan: Plan, error: MlscaleError, run: Run) -> Ml
     if plan.asked is None:
         return error
     before = make.back_to_stable(plan.seen) if plan.seen else None
+    why = error.why
     try:
         seen = session.provider.read(session.identity)
+        if seen and seen.reason and seen.reason not in why:
+            why += f"\n{seen.reason}"
         steps = session.provider.steps(before, seen, RolloutWish())
         if steps:
             run.take_back(make.plan(before, seen, steps, now=session.world.clock.now()))
     except MlscaleError as second:
-        return type(error)(error.what, why=f"{error.why}\ntaking it back failed as well: {second}", hint=error.hint)
+        return type(error)(error.what, why=f"{why}\ntaking it back failed as well: {second}", hint=error.hint)
     if before is None or before.stable is None:
-        return type(error)(error.what, why=f"{error.why}\nwhat was made for it is taken down again", hint=error.hint)
+        return type(error)(error.what, why=f"{why}\nwhat was made for it is taken down again", hint=error.hint)
     return RolledBack(
         error.what,
-        why=f"{error.why}\nrevision {before.stable.revision.id} serves, as before",
+        why=f"{why}\nrevision {before.stable.revision.id} serves, as before",
         hint=error.hint,
     )
 
