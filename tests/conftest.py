@@ -13,6 +13,33 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that rewrites expected outputs, to be read like any other diff."""
+    parser.addoption("--update-golden", action="store_true", help="Rewrite the outputs under tests/golden.")
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Outputs that were read and found good, a file each under `tests/golden`."""
+
+    update: bool
+
+    def check(self, name: str, output: str) -> None:
+        """Return if `output` is what the file `name` has; rewrite the file where that was asked for."""
+        path = GOLDEN / name
+        if self.update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(output)
+        assert output == (path.read_text() if path.exists() else f"no {path}: write it with --update-golden")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """The outputs that were read and found good."""
+    return Golden(update=bool(request.config.getoption("--update-golden")))
 
 
 @dataclass(frozen=True, slots=True)

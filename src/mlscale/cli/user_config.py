@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlscale.errors import Problem, UsageError
 
-if TYPE_CHECKING:
-    from mlscale.spec.nodes import Tree
-
 OUTPUTS = ("text", "json", "jsonl")
+SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,80 +43,95 @@ def settings() -> Mapping[str, Setting]:
         raise UsageError("the user's settings can't be read", why=f"{path}: {error.strerror}") from error
     if not text.strip():
         return {}
-    tree = _tree(text, path)
-    found = _found(tree, path) if not tree.problems else {}
-    if tree.problems:
+    problems: list[Problem] = []
+    found = dict(_found(text, path, problems))
+    if problems:
         raise UsageError(
             "the user's settings are not valid",
-            why="\n".join(str(each) for each in tree.problems),
+            why="\n".join(str(each) for each in problems),
             hint=f"edit {path}; mlscale config show lists the settings",
         )
     return found
 
 
-def _tree(text: bytes, path: Path) -> Tree:
-    from mlscale.spec.nodes import Tree, value_of
+def _found(text: bytes, path: Path, problems: list[Problem]) -> Iterator[tuple[str, Setting]]:
+    """Yield the settings; add what is wrong to `problems`.
+
+    Nodes are read, not values: YAML 1.1 takes the key `yes` for true.
+    """
+    import yaml
 
     try:
-        return value_of(text.decode(), str(path))
+        root = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
-        return Tree(problems=[Problem(str(path), line, 1, "the file is not UTF-8", hint="save it as UTF-8")])
-
-
-def _found(tree: Tree, path: Path) -> Mapping[str, Setting]:
-    if tree.value is None:
-        return {}
-    if not isinstance(tree.value, dict):
-        tree.problems.append(Problem(str(path), 1, 1, "this is not a mapping", hint="write it like output: json"))
-        return {}
-    found = {}
-    for name, value in tree.value.items():
-        check = CHECKS.get(name)
-        if check is None:
+        problems.append(Problem(str(path), line, 1, "the file is not UTF-8", hint="save it as UTF-8"))
+        return
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        problems.append(Problem(str(path), *place, "this is not YAML", getattr(error, "problem", None) or ""))
+        return
+    if root is None:
+        return
+    if not isinstance(root, yaml.MappingNode):
+        problems.append(Problem(str(path), 1, 1, "this is not a mapping", hint="write it like output: json"))
+        return
+    first: dict[str, int] = {}
+    for key, value in root.value:
+        name = str(key.value)
+        line, column = _place(key)
+        if name not in CHECKS:
             close = get_close_matches(name, CHECKS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(CHECKS)}"
-            tree.problems.append(Problem(str(path), *tree.keys[name,], f"there is no setting {name}", hint=hint))
-            continue
-        try:
-            found[name] = Setting(check(value), f"{path}:{tree.keys[name,][0]}")
-        except ValueError as error:
-            tree.problems.append(Problem(str(path), *tree.values[name,], f"{name} is not valid", str(error)))
-    return found
+            problems.append(Problem(str(path), line, column, f"there is no setting {name}", hint=hint))
+        elif name in first:
+            why = f"first in line {first[name]}"
+            problems.append(Problem(str(path), line, column, f"{name} is written twice", why, "keep one of them"))
+        else:
+            first[name] = line
+            try:
+                yield name, Setting(CHECKS[name](_scalar(value)), f"{path}:{line}")
+            except ValueError as error:
+                problems.append(Problem(str(path), *_place(value), f"{name} is not valid", str(error)))
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
+def _place(node: Any) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _scalar(node: Any) -> str:
+    if not isinstance(node.value, str) or not node.value:
         raise ValueError("it must be a text")
-    return value
+    return node.value
 
 
-def _folder(value: Any) -> str:
-    return os.path.expanduser(_text(value))  # noqa: PTH111 - Path would make s3:// to s3:/
+def _folder(text: str) -> str:
+    return os.path.expanduser(text)  # noqa: PTH111 - Path would make s3:// to s3:/
 
 
-def _output(value: Any) -> str:
-    if value not in OUTPUTS:
+def _output(text: str) -> str:
+    if text not in OUTPUTS:
         raise ValueError(f"it must be one of {', '.join(OUTPUTS)}")
-    return str(value)
+    return text
 
 
-def _duration(value: Any) -> str:
+def _duration(text: str) -> str:
     from mlscale.quantities import duration_of
 
-    duration_of(str(value))
-    return str(value)
+    duration_of(text)
+    return text
 
 
-def _switch(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("it must be true or false")  # noqa: TRY004 - a user's value, not a caller's
-    return value
+def _switch(text: str) -> bool:
+    if text.lower() not in SWITCH:
+        raise ValueError("it must be true or false")
+    return SWITCH[text.lower()]
 
 
 CHECKS: Mapping[str, Callable[[Any], str | bool]] = {
     "spec": _folder,
-    "env": _text,
+    "env": str,
     "workspace": _folder,
     "output": _output,
     "timeout": _duration,
