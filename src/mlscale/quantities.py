@@ -6,8 +6,10 @@ import re
 from datetime import timedelta
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
-_DURATION = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6}(?:\.[0-9]{1,3})?)s)?")
-_PERCENT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)%")
+DURATION_PATTERN = r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6}(?:\.[0-9]{1,3})?)s)?"
+PERCENT_PATTERN = r"([0-9]{1,9}(?:\.[0-9]{1,6})?)%"
+_DURATION = re.compile(DURATION_PATTERN)
+_PERCENT = re.compile(PERCENT_PATTERN)
 _LONGEST_SHOWN = 40
 
 

@@ -16,19 +16,22 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from mlscale.deployment import Kind, Metric
-from mlscale.quantities import duration_of, duration_text, percent_of
+from mlscale.quantities import DURATION_PATTERN, PERCENT_PATTERN, duration_of, duration_text, percent_of
 
 NAME = r"[a-z](-?[a-z0-9]){0,39}"
 LONGEST_NAME = 40
 LONGEST_LABEL = 63
 LONGEST_DURATION = timedelta(days=366)
 MOST_REPLICAS = 1000
+LARGEST_BOUND = 1_000_000_000
+SMALLEST_TARGET = 0.001
 PROVIDERS_TO_COME = frozenset({"sagemaker", "vertex"})
 PLACED = "placed"
 """The type of a pydantic error whose context has `problems`: a path below the error's own, and why, for each."""
@@ -41,8 +44,15 @@ _LABEL_VALUE = re.compile(r"[\w .:/=+@-]*")
 _ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}|::[0-9a-f:]*")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://|(registry):")
 _CRON_FIELDS = 5
+_FIVE_FIELDS = re.compile(r" *[^ ]+( +[^ ]+){4} *")
 _CRON_WORDS = re.compile(r"(?i)\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat|l)\b")
 _CRON = re.compile(r"[0-9*/,#? -]{9,100}")
+
+
+def _version(value: object) -> object:
+    if value in ("1", 1) and type(value) is not int:
+        raise ValueError("the number 1 is needed, without quotes")
+    return value
 
 
 def _duration(value: object) -> object:
@@ -67,6 +77,18 @@ def _bound(value: object, info: ValidationInfo) -> object:
         if info.data.get("metric", Metric.CPU) is not Metric.CPU:
             raise ValueError(f"{value} is a percentage, and {info.data['metric'].value} is a number")
         return percent_of(value)
+    return value
+
+
+def _in_range(value: float) -> float:
+    if not 0 <= value <= LARGEST_BOUND:
+        raise ValueError(f"it must be 0 to {LARGEST_BOUND:,}")
+    return value
+
+
+def _reachable_target(value: float) -> float:
+    if value < SMALLEST_TARGET:
+        raise ValueError(f"it must be {SMALLEST_TARGET} at least")
     return value
 
 
@@ -158,18 +180,38 @@ def _timezone(value: str) -> str:
     return value
 
 
+def _pattern(pattern: re.Pattern[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern.pattern}$"})
+
+
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 Duration = Annotated[
     timedelta,
-    BeforeValidator(_duration, json_schema_input_type=str),
+    BeforeValidator(_duration),
     PlainSerializer(duration_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^(?=.){DURATION_PATTERN}$"}),
 ]
 Lasting = Annotated[Duration, AfterValidator(_lasting)]
-Bound = Annotated[float, BeforeValidator(_bound, json_schema_input_type=float | str), Field(allow_inf_nan=False)]
-VariableName = Annotated[str, AfterValidator(_variable_name)]
+Bound = Annotated[
+    float,
+    BeforeValidator(_bound),
+    Field(allow_inf_nan=False),
+    AfterValidator(_in_range),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": LARGEST_BOUND},
+                {"type": "string", "pattern": f"^{PERCENT_PATTERN}$"},
+            ]
+        }
+    ),
+]
+VariableName = Annotated[str, AfterValidator(_variable_name), _pattern(_VARIABLE)]
 VariableValue = Annotated[str, AfterValidator(_variable_value)]
-LabelKey = Annotated[str, AfterValidator(_label_key)]
-LabelValue = Annotated[str, AfterValidator(_label_value)]
+LabelKey = Annotated[str, AfterValidator(_label_key), _pattern(_LABEL_KEY)]
+LabelValue = Annotated[
+    str, AfterValidator(_label_value), WithJsonSchema({"type": "string", "maxLength": LONGEST_LABEL})
+]
 
 
 class _Section(BaseModel):
@@ -196,6 +238,8 @@ class Replicas(_Section):
             if not 1 <= value <= MOST_REPLICAS:
                 raise ValueError(f"it must be 1 to {MOST_REPLICAS}")
             return {"min": value, "max": value}
+        if not isinstance(value, dict | Replicas):
+            raise ValueError("a number is needed, or a mapping with min and max")  # noqa: TRY004, pydantic's way
         if isinstance(value, dict) and "max" not in value and type(least := value.get("min")) is int:
             return {**value, "max": max(1, min(least, MOST_REPLICAS))}
         return value
@@ -220,8 +264,8 @@ class Target(_Section):
         description="Measured: invocations_per_replica (requests a minute), concurrency (open requests) or cpu.",
         strict=False,
     )
-    value: Bound = Field(
-        ge=0.001, le=1e9, description="The value to stay near, for each replica; cpu as a percentage like 70%."
+    value: Annotated[Bound, AfterValidator(_reachable_target)] = Field(
+        description="The value to stay near, for each replica; cpu as a percentage like 70%."
     )
     scale_in_cooldown: Duration = Field(
         timedelta(minutes=5), description="How long after any change of the count no replica is removed."
@@ -237,11 +281,9 @@ class StepRule(_Section):
     metric: Metric = Field(
         description="What is compared, for each replica: invocations_per_replica, concurrency or cpu.", strict=False
     )
-    above: Bound | None = Field(
-        None, ge=0, le=1e9, description="Act while the metric is above this; cpu as a percentage like 85%."
-    )
+    above: Bound | None = Field(None, description="Act while the metric is above this; cpu as a percentage like 85%.")
     below: Bound | None = Field(
-        None, ge=0, le=1e9, description="Act while the metric is below this; a step has either above or below."
+        None, description="Act while the metric is below this; a step has either above or below."
     )
     add: int = Field(
         ge=-MOST_REPLICAS, le=MOST_REPLICAS, description="How many replicas to add; a negative number removes."
@@ -265,7 +307,7 @@ class StepRule(_Section):
 class ScheduleEntry(_Section):
     """Other bounds from a time on, until the next entry's time."""
 
-    cron: Annotated[str, AfterValidator(_cron)] = Field(
+    cron: Annotated[str, AfterValidator(_cron), _pattern(_FIVE_FIELDS)] = Field(
         description="When it begins: minute, hour, day of month, month and day of week, like 0 8 * * MON-FRI."
     )
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
@@ -440,7 +482,7 @@ def _is_loopback(host: str) -> bool:
 class Spec(_Section):
     """One model in production."""
 
-    version: Literal[1] = Field(description="Version of the spec language: 1.")
+    version: Annotated[Literal[1], BeforeValidator(_version)] = Field(description="Version of the spec language: 1.")
     name: str = Field(
         pattern=f"^{NAME}$",
         max_length=LONGEST_NAME,

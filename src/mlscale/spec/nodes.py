@@ -22,6 +22,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What YAML 1.1 allows nowhere in a document (its production c-printable), and our texts nowhere either."""
 
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _NEAR = 2
 _LONGEST_SHOWN = 60
 
@@ -91,17 +92,21 @@ def _refused(tree: Tree, problem: Problem) -> Tree:
 
 
 def _not_utf8(error: UnicodeDecodeError, file: str) -> Problem:
-    line = error.object.count(b"\n", 0, error.start) + 1
-    column = error.start - error.object.rfind(b"\n", 0, error.start)
+    line, column = _place_after(error.object[: error.start].decode("utf-8"))
     why = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
     return Problem(file, line, column, "the spec is not UTF-8", why, "save it as UTF-8")
+
+
+def _place_after(text: str) -> Place:
+    """Return the place right after `text`, lines counted as YAML counts them."""
+    lines = _BREAK.split(text.removeprefix("\ufeff"))
+    return len(lines), len(lines[-1]) + 1
 
 
 def _composed(text: str, file: str, tree: Tree) -> yaml.Node | None:
     """Return the root node, None if there is none or there are problems."""
     if found := _UNPRINTABLE.search(text):
-        line = text.count("\n", 0, found.start()) + 1
-        column = found.start() - text.rfind("\n", 0, found.start())
+        line, column = _place_after(text[: found.start()])
         why = f"U+{ord(found[0]):04X}"
         tree.problems.append(Problem(file, line, column, "a character is not allowed in YAML", why, "remove it"))
         return None
@@ -144,7 +149,8 @@ def _excess(text: str, file: str) -> Problem | None:
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
     mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    # At the end of a text without a last line break, libyaml counts a line that is not there.
+    line, column = min((mark.line + 1, mark.column + 1), _place_after(text)) if mark else (1, 1)
     why = error.problem or error.context or "it can't be read"
     lines = text.split("\n")[max(0, line - _NEAR) : line]
     hint = "check indentation, colons and quotes"
@@ -157,6 +163,10 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Proble
     return Problem(file, line, column, "this is not YAML", why, hint)
 
 
+class _UnfoldsTooFar(Exception):
+    """What the document unfolds to is not worth another look."""
+
+
 class _Reader:
     """Turns nodes into values; remembers places, and counts what aliases unfold to."""
 
@@ -167,15 +177,19 @@ class _Reader:
         self._open: set[int] = set()
 
     def read(self, root: yaml.Node) -> None:
-        self._tree.value = self._value(root, ())
+        """Fill the tree; with a problem alone where aliases unfold to too much."""
+        try:
+            self._tree.value = self._value(root, ())
+        except _UnfoldsTooFar:
+            self._tree.value = None
+            self._tree.problems = self._tree.problems[-1:]
 
     def _value(self, node: yaml.Node, path: Path) -> Any:
         self._count += 1
         self._tree.values[path] = _place(node)
         if self._count > MOST_NODES:
-            if self._count == MOST_NODES + 1:
-                self._problem(node, path, "the aliases unfold to too much", f"{MOST_NODES:,} values at most")
-            return None
+            self._problem(node, path, "the aliases unfold to too much", f"{MOST_NODES:,} values at most")
+            raise _UnfoldsTooFar
         if id(node) in self._open:
             return self._problem(node, path, "an alias holds itself", "", "write the value out")
         if len(path) > DEEPEST:
@@ -214,8 +228,8 @@ class _Reader:
         kind = _kind(node.tag)
         if kind not in _KINDS:
             return self._problem(node, path, "a tag is not allowed", shown(node.tag), "remove it")
-        if found := _UNPRINTABLE.search(node.value):
-            return self._problem(node, path, "a character is not allowed", f"U+{ord(found[0]):04X}", "remove it")
+        if found := unprintable(node.value):
+            return self._problem(node, path, "a character is not allowed", found, "remove it")
         try:
             return _plain_value(kind, node)
         except (ValueError, LookupError, ArithmeticError):
@@ -242,9 +256,16 @@ def _plain_value(kind: str, node: yaml.ScalarNode) -> Any:
     return node.value
 
 
+def unprintable(text: str) -> str:
+    """Return the first character of `text` that a spec can't hold, like `U+0000`; empty if there is none."""
+    found = _UNPRINTABLE.search(text)
+    return f"U+{ord(found[0]):04X}" if found else ""
+
+
 def shown(text: str) -> str:
-    """Return `text` fit for a message: cut where it is long."""
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+    """Return `text` fit for a line of a message: cut where it is long, quoted where it would not be seen or read."""
+    plain = text if text.strip() and text.isprintable() else repr(text)
+    return plain if len(plain) <= _LONGEST_SHOWN else f"{plain[:_LONGEST_SHOWN]}..."
 
 
 def _place(node: yaml.Node) -> Place:

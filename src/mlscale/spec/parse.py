@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from mlscale.errors import Problem, SpecInvalid
 from mlscale.spec import model
 from mlscale.spec.model import LONGEST_NAME, Spec
-from mlscale.spec.nodes import Path, Place, Tree, shown, tree_of, typed, value_of
+from mlscale.spec.nodes import Path, Place, Tree, shown, tree_of, typed, unprintable, value_of
 
 _VARIABLE = re.compile(
     r"\$(?:\$(?P<escaped>\{)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\}|(?P<broken>\{))"
@@ -126,7 +126,7 @@ class _Draft:
         if found["escaped"]:
             return "${"
         if found["broken"]:
-            hint = "write ${NAME} or ${NAME:-default}, and $${ for the characters themselves"
+            hint = "write ${NAME} or ${NAME:-default}, $${ for the characters themselves"
             self._problem(path, "a variable is not written right", "", hint)
             self._tree.spoiled.add(path)
             return ""
@@ -136,6 +136,9 @@ class _Draft:
             return text or str(default)
         if text is None:
             self._problem(path, f"the variable {name} is not set", "", f"set it, or write ${{{name}:-default}}")
+            self._tree.spoiled.add(path)
+        elif character := unprintable(text):
+            self._problem(path, f"the variable {name} has a character that is not allowed", character, "remove it")
             self._tree.spoiled.add(path)
         return text or ""
 
@@ -292,17 +295,34 @@ class _Draft:
                 )
             case "string_type" if value is None:
                 return "it is empty, a text is needed", ""
+            case "string_too_short":
+                return "it is empty, a text is needed", ""
             case "string_pattern_mismatch" | "string_too_long" if path == ("name",):
-                why = f"{_shown(value)}: lower-case letters and digits, single dashes between them, a letter first"
-                return f"{why}, {LONGEST_NAME} characters at most", ""
+                if len(value) > LONGEST_NAME:
+                    return f"{value[: LONGEST_NAME * 2]!r} has {len(value)} characters, {LONGEST_NAME} at most", ""
+                return f"{_shown(value)}: lower-case letters and digits, single dashes between them, a letter first", ""
+            case "string_too_long":
+                return f"it has {len(value):,} characters, {context['max_length']:,} at most", ""
             case "string_pattern_mismatch" if path[-1:] == ("path",):
                 return f"{_shown(value)} is no route", "write it like /ping"
-            case "model_type" | "dict_type" | "model_attributes_type":
-                return f"it is {_shown(value)}, a mapping is needed", ""
+            case "greater_than_equal" | "less_than_equal":
+                bound = f"{context['ge']} at least" if "ge" in context else f"{context['le']} at most"
+                return f"it is {_shown(value)}, {bound}", ""
             case "tuple_type":
                 return f"it is {_shown(value)}, a list is needed", "begin each entry with a dash"
-            case _:
-                return f"{error['msg'][0].lower()}{error['msg'][1:]}", reads or f"it is {_shown(value)}"
+            case kind:
+                return f"{reads or f'it is {_shown(value)}'}, {_NEEDED.get(kind, error['msg'])}", ""
+
+
+_NEEDED = {
+    "model_type": "a mapping is needed",
+    "dict_type": "a mapping is needed",
+    "string_type": "a text is needed",
+    "int_type": "a whole number is needed",
+    "float_type": "a number is needed",
+    "bool_type": "true or false is needed",
+    "finite_number": "a number is needed",
+}
 
 
 def _choice_words(value: object, expected: str, reads: str) -> tuple[str, str]:
@@ -362,7 +382,7 @@ def _shown(value: object) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return repr(shown(value))
+            return shown(repr(value))
         case _:
             return shown(str(value))
 
