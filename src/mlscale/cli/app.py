@@ -222,8 +222,8 @@ def facts_of(error: MlscaleError) -> dict[str, Any]:
 
 def _told_usage(error: ClickUsageError, words: Sequence[str]) -> int:
     command = error.ctx.command_path if error.ctx else "mlscale"
-    facts = {"what": error.format_message(), "hint": f"{command} --help"}
-    return _told({"why": "", **facts, "cause": "usage", "exit_code": 2}, words)
+    facts = {"what": error.format_message(), "why": "", "hint": f"{command} --help"}
+    return _told({**facts, "cause": "usage", "exit_code": 2}, words)
 
 
 def _told(facts: Mapping[str, Any], words: Sequence[str]) -> int:

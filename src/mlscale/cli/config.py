@@ -42,9 +42,10 @@ def show(
     output: options.OutputOption = Output.TEXT,
     no_color: options.NoColorOption = False,
 ) -> None:
-    """Show the settings that hold for commands run here: flag, environment, spec, your file, default.
+    """Show the settings that hold for commands run here.
 
-    Your file is mlscale/config.yaml under $XDG_CONFIG_HOME (or ~/.config), with the names shown here as keys.
+    A flag goes before the environment (MLSCALE_...), then come the spec, your own file and the default. Your file is
+    mlscale/config.yaml under $XDG_CONFIG_HOME (or ~/.config), with the names shown here as keys.
     """
     from mlscale.cli.console import show as print_result
     from mlscale.cli.user_config import settings
@@ -65,7 +66,7 @@ def show(
     origins = _origins(context, settings(), session)
     facts = [{"name": name, "value": value, "origin": origins[name]} for name, value in values.items()]
     head = ("SETTING", "VALUE", "ORIGIN") if origin else ("SETTING", "VALUE")
-    rows = [tuple(each.values())[: len(head)] for each in facts]
+    rows = [[options.shown(word) for word in each.values()][: len(head)] for each in facts]
     print_result(table(head, rows), {"settings": facts}, output)
 
 

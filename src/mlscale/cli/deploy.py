@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,8 +107,9 @@ def deploy(
     else:
         given = {"env": env, "overrides": overrides, "workspace": workspace}
         jobs = _planned(_sessions(context, specs, spec, given), refresh_runtime=refresh_runtime)
+    wishes = replace(wishes, several=len(jobs) > 1)
     for job in jobs:
-        consent(job.plan, wishes, next_command=job.next_command)
+        consent(job.session, job.plan, wishes, next_command=job.next_command)
     if len(jobs) == 1:
         _one(jobs[0], wishes)
     else:

@@ -46,7 +46,7 @@ def destroy(
     )
     again = partial(destroy_plan, session)
     plan, command = again(), options.next_command(session, "destroy")
-    consent(plan, wishes, next_command=command)
+    consent(session, plan, wishes, next_command=command)
     plan, applied = carry_out(session, plan, wishes, again=again, next_command=command)
     head = "Destroyed" if plan.steps else "Nothing to destroy:"
     facts = {"outcome": applied.outcome, "run_id": applied.run_id, "name": session.identity.name}

@@ -31,15 +31,17 @@ def doctor(
     """Look at what is needed to deploy here, and whether it is there; exit code 1 when something is missing."""
     from mlscale.cli.console import show
     from mlscale.report import json
-    from mlscale.report.tables import table
 
     checks = list(_checks(context, place, env, workspace))
-    rows = [
-        (f"{'✓' if each.ok else '✗'} {each.name}", each.found if each.ok else f"{each.found}; to mend it: {each.hint}")
-        for each in checks
-    ]
-    show(table(("", ""), rows).lstrip("\n"), {"checks": json.data(checks)}, output, no_color=no_color)
+    lines = [line for each in checks for line in _lines(each)]
+    show("\n".join(lines), {"checks": json.data(checks)}, output, no_color=no_color)
     return 0 if all(each.ok for each in checks) else 1
+
+
+def _lines(check: Check) -> Iterator[str]:
+    yield f"{'✓' if check.ok else '✗'} {check.name:<12} {check.found}"
+    if not check.ok:
+        yield f"{'':<14} to mend it: {check.hint}"
 
 
 def _checks(context: typer.Context, place: Path, env: str | None, workspace: str | None) -> Iterator[Check]:
@@ -51,7 +53,7 @@ def _checks(context: typer.Context, place: Path, env: str | None, workspace: str
     usual = [folder / name for name in options.DEFAULT_SPECS]
     spec = next((each for each in (place, *usual) if each.is_file()), None)
     if spec is None:
-        yield Check("spec", ok=False, found=f"none in {folder.resolve()}", hint="mlscale init sklearn")
+        yield Check("spec", ok=False, found=f"none in {options.shown(folder)}", hint="mlscale init sklearn")
         yield from options.world_of(context).provider("local", folder / LOCAL_ROOT).doctor()
         return
     try:
@@ -66,5 +68,5 @@ def _checks(context: typer.Context, place: Path, env: str | None, workspace: str
     except MlscaleError as error:
         yield Check("workspace", ok=False, found=str(error), hint=error.hint)
     else:
-        yield Check("workspace", ok=True, found=f"{session.workspace} can be written")
+        yield Check("workspace", ok=True, found=f"{options.shown(session.workspace)} can be written")
     yield from (each for each in session.provider.doctor() if each.name != "workspace")

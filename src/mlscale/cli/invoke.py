@@ -50,7 +50,9 @@ def invoke(
     from mlscale.cli.console import show
 
     session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)
-    if str(session.spec_path) == "-" and data is None and file is None:
+    if data is not None and file is not None:
+        raise UsageError("--data and --file are both there", hint="keep one of them")
+    if session.spec_path == options.STDIN and data is None and file is None:
         raise UsageError("spec and request can't both come from stdin", hint="add --file or --data")
     options.deployed(session)
     body, logs = _body(data, file), options.next_command(session, "logs")
@@ -92,8 +94,6 @@ def _refuse(constant: str) -> None:
 
 
 def _body(data: str | None, file: Path | None) -> bytes:
-    if data is not None and file is not None:
-        raise UsageError("--data and --file are both there", hint="keep one of them")
     if data is not None:
         return data.encode()
     try:

@@ -214,6 +214,15 @@ def next_command(session: Session, verb: str, *words: str, plan_file: Path | Non
     return join(["mlscale", verb, str(session.spec_path), *env, *sets, *words])
 
 
+def shown(place: str | Path) -> str:
+    """Return a path as one reads it best: from here, or from home, where it is below."""
+    text = str(place)
+    for folder, short in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if text.startswith(f"{folder}/"):
+            return short + text.removeprefix(f"{folder}/")
+    return text
+
+
 def command_of(context: typer.Context) -> str:
     """Return the command line as it was typed, so that it can be typed again."""
     return join(["mlscale", *context.meta[WORDS]])

@@ -58,7 +58,7 @@ def rollback(
     # Planned again without --to, it would go back from what another run has put there.
     again = partial(rollback_plan, session, to) if to else None
     plan, command = rollback_plan(session, to), options.next_command(session, "rollback", *(["--to", to] if to else []))
-    consent(plan, wishes, next_command=command)
+    consent(session, plan, wishes, next_command=command)
     plan, applied = carry_out(session, plan, wishes, again=again, next_command=command)
     facts = {"outcome": applied.outcome, "run_id": applied.run_id, "deployment": json.data(applied.deployment)}
     revision = plan.asked.stable.revision.id if plan.asked and plan.asked.stable else "none"

@@ -29,7 +29,11 @@ TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How the user wants plans to be carried out; `expected` is the word that consent is typed as, None for y."""
+    """How the user wants plans to be carried out.
+
+    `expected` is the word that consent is typed as, None for y. `several` says that other plans are shown beside, so
+    that each needs its name.
+    """
 
     command: str
     output: Output
@@ -39,11 +43,12 @@ class Wishes:
     confirm: bool = False
     expected: str | None = None
     wait: bool = True
+    several: bool = False
     timeout_s: float | None = None
     lease_wait_s: float = 0.0
 
 
-def consent(plan: Plan, wishes: Wishes, *, next_command: str) -> None:
+def consent(session: Session, plan: Plan, wishes: Wishes, *, next_command: str) -> None:
     """Show what is about to be done, and return if it may be: nothing in it needs consent, or somebody gave it.
 
     Raises:
@@ -52,10 +57,12 @@ def consent(plan: Plan, wishes: Wishes, *, next_command: str) -> None:
     risky = [step for step in plan.steps if step.destroys or step.interrupts]
     asks = bool(plan.steps) and not wishes.yes and bool(risky or wishes.confirm)
     if plan.steps and (asks or wishes.output is Output.TEXT):
+        if wishes.several:
+            note(f"{session.identity}:")
         note(text.plan(plan, next_command=next_command).rpartition("\n")[0], no_color=wishes.no_color)
     if not asks:
         return
-    why = f"{risky[0].subject}: {_harm(plan)}" if risky else "--confirm was given"
+    why = _harm(plan) if risky else "--confirm was given"
     if not may_ask(no_input=wishes.no_input):
         raise ConsentMissing("this needs consent", why=why, hint="add --yes")
     sys.stderr.write(f"{why}. Type {wishes.expected or 'y'} to go on: ")
@@ -65,12 +72,10 @@ def consent(plan: Plan, wishes: Wishes, *, next_command: str) -> None:
 
 
 def _harm(plan: Plan) -> str:
-    words = []
-    if any(step.destroys for step in plan.steps):
-        words.append("it destroys")
-    if any(step.interrupts for step in plan.steps):
-        words.append("it interrupts requests")
-    return " and ".join(words)
+    destroyed = ", ".join(step.subject for step in plan.steps if step.destroys)
+    interrupted = ", ".join(step.subject for step in plan.steps if step.interrupts)
+    parts = ((f"it destroys {destroyed}", destroyed), (f"it interrupts requests: {interrupted}", interrupted))
+    return ", and ".join(words for words, is_so in parts if is_so)
 
 
 def carry_out(
@@ -86,6 +91,8 @@ def carry_out(
     """
     clock = session.world.clock
     begun = clock.monotonic()
+    if wishes.several and plan.steps:
+        note(f"{session.identity}:")
     for tries_left in range(TRIES - 1, -1, -1):
         try:
             return plan, _applied(session, plan, wishes, clock.monotonic() - begun)
@@ -95,7 +102,7 @@ def carry_out(
         note(f"  {session.identity.name} was changed by another run; planning again")
         fresh = again()
         if fresh.steps != plan.steps:
-            consent(fresh, wishes, next_command=next_command)
+            consent(session, fresh, wishes, next_command=next_command)
         plan = fresh
     raise AssertionError("the last try returns or raises")
 

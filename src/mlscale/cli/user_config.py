@@ -69,8 +69,8 @@ def _found(text: bytes, path: Path, problems: list[Problem]) -> Iterator[tuple[s
         return
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problems.append(Problem(str(path), *place, "this is not YAML", getattr(error, "problem", None) or ""))
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        problems.append(Problem(str(path), line, column, "this is not YAML", getattr(error, "problem", None) or ""))
         return
     if root is None:
         return
