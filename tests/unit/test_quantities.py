@@ -5,33 +5,70 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlscale.quantities import duration_of, duration_text, percent_of
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172_800), ("0s", 0), ("1.5s", 1.5)]
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("10m", 600),
+        ("1h30m", 5400),
+        ("2d", 172_800),
+        ("0s", 0),
+        ("1.5s", 1.5),
+        ("1d1h1m1.001s", 90061.001),
+    ],
 )
 def test_a_duration_is_read(text: str, seconds: float) -> None:
     """Every unit counts, and they add up."""
     assert duration_of(text) == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize("text", ["", "10", "m", "1m1h", "-5s", "5 m", "9999999999d"])
+@pytest.mark.parametrize(
+    "text", ["", "10", "m", "1m1h", "-5s", "5 m", "9999999999d", "1.5m", "1.2345s", "5M", "٣s", "5s\n", "1e3s"]
+)
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    """A number without unit, a wrong order or a sign is refused, not guessed."""
+    """A number without unit, a wrong order, a sign, or digits of another script are refused, not guessed."""
     with pytest.raises(ValueError, match="not a duration"):
         duration_of(text)
 
 
-@pytest.mark.parametrize("text", ["1h30m", "45s", "2d", "0s", "1.5s"])
+@pytest.mark.parametrize("text", ["1h30m", "45s", "2d", "0s", "1.5s", "1m0.001s"])
 def test_a_duration_is_written_as_it_is_read(text: str) -> None:
     """Writing and reading are each other's inverse."""
     assert duration_text(duration_of(text)) == text
 
 
-def test_a_percentage_needs_its_sign() -> None:
-    """85% is 85.0; 85 is no percentage."""
-    assert percent_of("85%") == 85.0
+@given(st.integers(0, 366 * 86_400_000))
+def test_no_duration_is_changed_by_writing_it(milliseconds: int) -> None:
+    """To the millisecond, and up to a year: what is written reads back as the same time."""
+    duration = timedelta(milliseconds=milliseconds)
+
+    assert duration_of(duration_text(duration)) == duration
+
+
+@given(st.text(max_size=20) | st.from_regex(r"[0-9dhms.]{1,12}", fullmatch=True))
+def test_any_text_is_a_duration_or_refused(text: str) -> None:
+    """No text raises anything else, and what was read is never negative."""
+    try:
+        duration = duration_of(text)
+    except ValueError:
+        return
+    assert duration >= timedelta(0)
+
+
+@pytest.mark.parametrize(("text", "percent"), [("85%", 85.0), ("0.5%", 0.5), ("0%", 0.0), ("150%", 150.0)])
+def test_a_percentage_is_read(text: str, percent: float) -> None:
+    """The number before the sign, as it stands."""
+    assert percent_of(text) == percent
+
+
+@pytest.mark.parametrize("text", ["85", "%", "-1%", "85 %", "1e2%", "nan%", "85%%", "٨٥%"])
+def test_what_is_no_percentage_is_refused(text: str) -> None:
+    """Without its sign a number is no percentage; neither is anything else."""
     with pytest.raises(ValueError, match="not a percentage"):
-        percent_of("85")
+        percent_of(text)

@@ -525,10 +525,8 @@ def test_autoscaling_needs_room_between_the_bounds() -> None:
     """A policy over a fixed count could never act, so it is no way to write one."""
     text = f"{BASE}endpoint: {{replicas: 2, autoscaling: {{target: [{{metric: cpu, value: 70%}}]}}}}\n"
 
-    assert problems(text) == [
-        "7:47: endpoint.autoscaling.target is not valid: "
-        + "it has no room: replicas.max must be more than replicas.min, both are 2"
-    ]
+    why = "it has no room: replicas.max must be more than replicas.min, both are 2"
+    assert problems(text) == [f"7:47: endpoint.autoscaling.target is not valid: {why}"]
 
 
 def test_percentages_and_numbers_are_read() -> None:
