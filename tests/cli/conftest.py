@@ -79,6 +79,18 @@ class Shell:
         assert ran.code == 0, ran.stderr
         return ran
 
+    def complete(self, line: str, shell: str = "bash") -> list[str]:
+        """Return what the shell is offered for the last word of `line`."""
+        self.setenv("_MLSCALE_COMPLETE", f"complete_{shell}")
+        self.setenv("COMP_WORDS", line)
+        self.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit):
+            main((), self.world())
+        printed = self.capsys.readouterr()
+        assert printed.err == ""
+        return printed.out.split()
+
     def world(self) -> World:
         """Return the outside."""
         return World(

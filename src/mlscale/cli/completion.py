@@ -46,7 +46,7 @@ def environments(context: typer.Context, incomplete: str) -> Sequence[str]:
         from mlscale.cli.options import spec_path
         from mlscale.spec.nodes import tree_of
 
-        path = spec_path(context.params.get("spec_word"), context.params.get("spec"))
+        path = spec_path(_word(context), context.params.get("spec"))
         overlays = (tree_of(path.read_bytes(), str(path)).value or {}).get("environments")
         return list(overlays) if isinstance(overlays, dict) else []
 
@@ -78,19 +78,25 @@ def runs(context: typer.Context, incomplete: str) -> Sequence[str]:
 
 
 def _session(context: typer.Context) -> Session:
-    from mlscale.cli.options import session_of
+    from mlscale.cli.options import STDIN, session_of
 
-    given = context.params
-    if str(given.get("spec_word")) == "-":
-        raise typer.Abort  # stdin is the shell's own
+    given, word = context.params, _word(context)
+    if word == STDIN:
+        raise typer.Abort  # it is the shell's own
     return session_of(
         context,
-        given.get("spec_word"),
+        word,
         given.get("spec"),
         env=given.get("env"),
         overrides=given.get("overrides"),
         workspace=given.get("workspace"),
     )
+
+
+def _word(context: typer.Context) -> Path | None:
+    """Return the spec that stands there as a word; behind an option without its value it is still among the rest."""
+    word: Path | None = context.params.get("spec_word")
+    return word or next((Path(each) for each in context.args if not each.startswith("--")), None)
 
 
 def _quietly(found: Callable[[], Iterable[str]]) -> Sequence[str]:
