@@ -1,12 +1,15 @@
-"""What is checked before a change lands; `nox` alone runs all but the slow extras."""
+"""What is checked before a change lands; `nox` alone runs all but the benchmarks."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2"
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "types", "tests", "e2e"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "docs", "tests", "e2e"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -35,6 +38,14 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The site, with every link and anchor followed; `nox -s docs -- write` writes the reference pages first."""
+    install(session, "docs", project=True)
+    session.run("python", "docs/reference.py", *(() if "write" in session.posargs else ("--check",)))
+    session.run("properdocs", "build", "--strict", "--quiet")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Everything that is quick: pure parts, contracts, the engine, the command line, the project itself."""
     install(session, "test", project=True)
@@ -47,3 +58,12 @@ def e2e(session: nox.Session) -> None:
     """Real servers, real processes, real kills."""
     install(session, "test", project=True)
     session.run("pytest", "tests/e2e", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Each benchmark against its named peers; `nox -s bench -- startup` runs one of them."""
+    install(session, "test", project=True)
+    found = {file.stem: file for file in sorted(Path("benchmarks").glob("*.py"))}
+    for name in session.posargs or found:
+        session.run("python", str(found[name]))

@@ -177,5 +177,5 @@ def test_the_first_screen_of_the_readme_shows_what_it_is() -> None:
     first_screen = README.read_text().partition("\n## ")[0]
 
     languages = [each.language for each in blocks(README) if each.text in first_screen]
-    assert languages == ["yaml", "console", "json"]
+    assert languages == ["yaml", "console", "text"]
     assert len(first_screen.splitlines()) <= 60
