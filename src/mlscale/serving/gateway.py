@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
-from mlscale.serving.upstream import HOP_BY_HOP, Response, Upstream, UpstreamBrokenError
+from mlscale.serving.listener import LARGEST_BODY, BodyTooLargeError, BodyTooSlowError, ProtocolClosed, body_of
+from mlscale.serving.upstream import (
+    ANSWER_TIMEOUT_S,
+    HOP_BY_HOP,
+    AnswerTooLargeError,
+    Response,
+    Upstream,
+    UpstreamBrokenError,
+)
 from mlscale.serving.wire import Call, Dialect, Reply, answered, call_of, refused, unknown_endpoint
 
 TRIES = 3
 """How many replicas get the same request when they go away under it: predictions are taken to be repeatable."""
 
 WAIT_FOR_REPLICA_S = 10.0
-UPSTREAM_TIMEOUT_S = 60.0
-"""SageMaker Runtime's own limit for a model's answer."""
-
-LARGEST_BODY = 25 * 2**20
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+"""What a client may name its request; anything else would be written into logs and other systems' headers."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,115 +70,171 @@ class NoReplicaError(Exception):
     """No healthy replica came in time."""
 
 
+class Head(NamedTuple):
+    """What the gateway takes from a request's headers."""
+
+    request_id: str
+    target: str | None
+    """The revision that must answer, if the client names one."""
+    length: int | None
+    """The body's length; None if only its end will tell."""
+    forwarded: list[tuple[str, str]]
+
+
+def head_of(headers: Iterable[tuple[str, str]]) -> Head:
+    """Return what is to be known of the headers, and those that go on to the replica."""
+    request_id, target, length, nominated = "", None, 0, ""
+    forwarded: list[tuple[str, str]] = []
+    for header in headers:
+        name, value = header
+        if name == "content-length":
+            length = int(value)
+        elif name == "transfer-encoding":
+            length = -1
+        elif name == "connection":
+            nominated = value
+        elif name == "x-request-id":
+            request_id = value if _REQUEST_ID.fullmatch(value) else ""
+        elif name not in HOP_BY_HOP:
+            if name == TARGET_VARIANT:
+                target = value
+            forwarded.append(header)
+    if nominated and nominated.lower() not in ("keep-alive", "close"):
+        gone = {name.strip().lower() for name in nominated.split(",")}
+        forwarded = [header for header in forwarded if header[0] not in gone]
+    request_id = request_id or new_id()
+    forwarded.append(("x-request-id", request_id))
+    return Head(request_id, target or None, None if length < 0 else length, forwarded)
+
+
 class Gateway:
     """One deployment's way in. `set_routes` holds from the next request on."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
+        wait_for_replica_s: float = WAIT_FOR_REPLICA_S,
+    ) -> None:
         self.name = name
         self.counters: dict[str, Counters] = {}
         self.gauges: Mapping[str, Mapping[str, float]] = {}
+        self._answer_timeout_s = answer_timeout_s
+        self._wait_for_replica_s = wait_for_replica_s
         self._routes: tuple[Route, ...] = ()
+        self._in_turn: tuple[Route, ...] = ()
         self._changed = asyncio.Event()
 
     def set_routes(self, routes: Iterable[Route]) -> None:
         """Put other routes in place of the present ones, at once for every request that comes after."""
         self._routes = tuple(routes)
+        self._in_turn = tuple(route for route in self._routes if route.share and route.upstreams)
         self._changed.set()
         self._changed = asyncio.Event()
 
     @property
     def is_healthy(self) -> bool:
         """Whether a request would find a replica now."""
-        return any(route.share and route.upstreams for route in self._routes)
+        return bool(self._in_turn)
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Answer one HTTP request (RSGI)."""
         method, path = scope.method, scope.path
-        call = call_of(path) if method == "POST" else None
-        if call is not None:
-            reply = await self.predicted(call, scope.headers, await protocol())
-        elif method in ("GET", "HEAD") and path == "/ping":
+        call = call_of(path)
+        if call is not None and method == "POST":
+            head = head_of(scope.headers.items())
+            try:
+                body = await body_of(protocol, head.length, LARGEST_BODY)
+            except (BodyTooLargeError, BodyTooSlowError) as error:
+                reply = refused(call, error.status, str(error), head.request_id)
+            except ProtocolClosed:  # the client went away, or its body was not HTTP
+                reply = refused(call, 400, "the body was not whole", head.request_id)
+            else:
+                reply = await self.predicted(call, head, body)
+        elif call is not None:
+            reply = refused(call, 405, f"{path} takes POST", new_id())
+            reply = reply._replace(headers=(*reply.headers, ("allow", "POST")))
+        elif path == "/ping" and method in ("GET", "HEAD"):
             reply = Reply(200 if self.is_healthy else 503, (), b"")
-        elif method == "GET" and path == "/metrics":
+        elif path == "/metrics" and method == "GET":
             reply = Reply(200, (("content-type", "text/plain; version=0.0.4"),), self.exposition().encode())
         else:
             reply = refused(Call(Dialect.PLAIN), 404, f"there is no {method} {path}", new_id())
         protocol.response_bytes(reply.status, list(reply.headers), reply.body)
 
-    async def predicted(self, call: Call, headers: Any, body: bytes) -> Reply:
+    async def predicted(self, call: Call, head: Head, body: bytes) -> Reply:
         """Return the answer to one prediction request."""
-        request_id = headers.get("x-request-id") or new_id()
         if call.endpoint and call.endpoint != self.name:
-            return unknown_endpoint(call, request_id)
-        if len(body) > LARGEST_BODY:
-            return refused(call, 413, f"the body is larger than {LARGEST_BODY:,} bytes", request_id)
-        sent = {key: value for key, value in headers.items() if key not in HOP_BY_HOP}
-        sent["x-request-id"] = request_id
-        target = headers.get(TARGET_VARIANT)
-        if target and all(route.revision != target for route in self._routes):
-            return refused(call, 400, f"Variant {target} not found for endpoint {self.name}.", request_id)
+            return unknown_endpoint(call, head.request_id)
+        if head.target and all(route.revision != head.target for route in self._routes):
+            return refused(call, 400, f"Variant {head.target} not found for endpoint {self.name}.", head.request_id)
         begun = perf_counter()
         try:
-            revision, response = await self._forwarded(sent, body, target)
+            revision, response = await self._forwarded(head, body)
         except NoReplicaError:
-            self._of("none").count(503, perf_counter() - begun)
-            reply = refused(call, 503, "no replica is healthy: mlscale status", request_id)
-            return Reply(reply.status, (*reply.headers, ("retry-after", "5")), reply.body)
+            reply = refused(call, 503, "no replica is healthy: mlscale status", head.request_id)
+            reply = reply._replace(headers=(*reply.headers, ("retry-after", "5")))
         except TimeoutError:
-            self._of("none").count(504, perf_counter() - begun)
-            return refused(call, 504, f"the model did not answer within {UPSTREAM_TIMEOUT_S:g} s", request_id)
+            limit = f"{self._answer_timeout_s:g} s"
+            reply = refused(call, 504, f"the model did not answer within {limit}", head.request_id)
         except UpstreamBrokenError as error:
-            self._of("none").count(503, perf_counter() - begun)
-            return refused(call, 503, f"{TRIES} replicas went away under the request: {error}", request_id)
-        self._of(revision).count(response.status, perf_counter() - begun)
-        return answered(call, Reply(response.status, response.headers, response.body), revision, request_id, self.name)
+            reply = refused(call, 503, f"{TRIES} replicas went away under the request: {error}", head.request_id)
+        except AnswerTooLargeError as error:
+            reply = refused(call, 502, str(error), head.request_id)
+        else:
+            self._of(revision).count(response.status, perf_counter() - begun)
+            return answered(call, Reply(*response), revision, head.request_id, self.name)
+        self._of("none").count(reply.status, perf_counter() - begun)
+        return reply
 
-    async def _forwarded(self, headers: Mapping[str, str], body: bytes, target: str | None) -> tuple[str, Response]:
+    async def _forwarded(self, head: Head, body: bytes) -> tuple[str, Response]:
         tried: set[Upstream] = set()
         while True:
-            route, upstream = await self._chosen(target, tried)
+            found = self._next(head.target, tried)
+            route, upstream = found or await self._awaited(head.target, tried)
             counters = self._of(route.revision)
             counters.in_flight += 1
             try:
-                request = upstream.request("POST", "/invocations", headers, body)
-                return route.revision, await asyncio.wait_for(request, UPSTREAM_TIMEOUT_S)
+                response = await upstream.request("POST", "/invocations", head.forwarded, body, self._answer_timeout_s)
             except UpstreamBrokenError:
                 tried.add(upstream)
                 if len(tried) >= TRIES:
                     raise
+            else:
+                return route.revision, response
             finally:
                 counters.in_flight -= 1
 
-    async def _chosen(self, target: str | None, tried: set[Upstream]) -> tuple[Route, Upstream]:
-        """Return the next replica for a request, waiting a while when there is none: it may be starting again."""
-        limit = asyncio.get_running_loop().time() + WAIT_FOR_REPLICA_S
-        while True:
-            changed = self._changed
-            route = self._next_route(target, tried)
-            if route is not None:
-                fresh = [each for each in route.upstreams if each not in tried]
-                return route, min(fresh, key=lambda each: each.in_flight)
-            left = limit - asyncio.get_running_loop().time()
-            if left <= 0:
-                raise NoReplicaError
-            try:
-                await asyncio.wait_for(changed.wait(), left)
-            except TimeoutError:
-                raise NoReplicaError from None
+    async def _awaited(self, target: str | None, tried: set[Upstream]) -> tuple[Route, Upstream]:
+        """Return the next replica for a request when there is none now: it may be starting again."""
+        try:
+            async with asyncio.timeout(self._wait_for_replica_s):
+                while True:
+                    await self._changed.wait()
+                    found = self._next(target, tried)
+                    if found is not None:
+                        return found
+        except TimeoutError:
+            raise NoReplicaError from None
 
-    def _next_route(self, target: str | None, tried: set[Upstream]) -> Route | None:
-        """Return the route whose turn it is (smooth weighted round robin: exact over any 10,000 requests)."""
-        able = [route for route in self._routes if any(each not in tried for each in route.upstreams)]
-        if target:
-            return next((route for route in able if route.revision == target), None)
-        able = [route for route in able if route.share]
-        if len(able) < 2:  # noqa: PLR2004 - nothing to choose between
-            return able[0] if able else None
-        for route in able:
-            route.owed += route.share
-        chosen = max(able, key=lambda route: route.owed)
-        chosen.owed -= sum(route.share for route in able)
-        return chosen
+    def _next(self, target: str | None, tried: set[Upstream]) -> tuple[Route, Upstream] | None:
+        """Return the replica whose turn it is, None if there is none.
+
+        Between routes: smooth weighted round robin, exact over any 10,000 requests while the routes stay. Within one:
+        the replica with the fewest open requests.
+        """
+        able = self._in_turn
+        if target or tried:
+            among = [each for each in self._routes if each.revision == target] if target else able
+            able = tuple(route for route in among if any(each not in tried for each in route.upstreams))
+        if not able:
+            return None
+        route = able[0] if len(able) == 1 else _turn(able)
+        if len(route.upstreams) == 1:
+            return route, route.upstreams[0]
+        fresh = (each for each in route.upstreams if each not in tried)
+        return route, min(fresh, key=_open_requests)
 
     def _of(self, revision: str) -> Counters:
         found = self.counters.get(revision)
@@ -198,6 +262,23 @@ class Gateway:
             lines.append(f"# TYPE {name} gauge")
             lines += [f"{name}{{{labels}}} {value:g}" for labels, value in values.items()]
         return "\n".join(lines) + "\n"
+
+
+def _turn(routes: tuple[Route, ...]) -> Route:
+    """Return the route that is owed most, after each got its share (nginx's smooth weighted round robin)."""
+    total = 0
+    chosen = routes[0]
+    for route in routes:
+        route.owed += route.share
+        total += route.share
+        if route.owed > chosen.owed:
+            chosen = route
+    chosen.owed -= total
+    return chosen
+
+
+def _open_requests(upstream: Upstream) -> int:
+    return upstream.in_flight
 
 
 def _histogram(revision: str, counters: Counters) -> Iterable[str]:

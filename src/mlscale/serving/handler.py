@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from mlscale.serving.codec import decoded, encoded
+from mlscale.serving.calling import Caller
+from mlscale.serving.codec import JSON, BadRequestError, decoded, encoded, rows_of, wishes
+from mlscale.serving.frameworks import LOADERS, LoadError, model_file
 
 HANDLERS = ("code/inference.py", "inference.py")
 """Where SageMaker's containers look for the user's code."""
-
-ENDINGS = {
-    "onnx": (".onnx",),
-    "sklearn": (".joblib", ".pkl", ".pickle"),
-    "xgboost": (".ubj", ".json", ".xgb"),
-    "lightgbm": (".txt",),
-}
-
-
-class LoadError(Exception):
-    """The model can't be loaded; the words are fit for a user."""
 
 
 class Handler(Protocol):
@@ -41,9 +31,10 @@ class Handler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A handler and what to say of it in the log."""
+    """A handler, what calls its model, and what to say of it in the log."""
 
     handler: Handler
+    caller: Caller
     framework: str
     file: str
 
@@ -61,61 +52,96 @@ def load(folder: Path, framework: str | None, handler: str | None) -> Loaded:
     """
     if not folder.is_dir():
         raise LoadError(f"there is no model folder {folder}")
+    caller = Caller()
     code = [folder / handler] if handler else [folder / each for each in HANDLERS if (folder / each).is_file()]
     if code:
-        return Loaded(_user_handler(code[0], folder, framework), framework or "custom", str(code[0]))
-    if framework == "custom":
-        raise LoadError(f"framework custom needs a handler: {folder / HANDLERS[0]}")
-    name, file = _model_file(folder, framework)
-    return Loaded(Rows(_LOADERS[name](file)), name, str(file))
+        return Loaded(_user_handler(code[0], folder, framework, caller), caller, framework or "custom", str(code[0]))
+    name, file = model_file(folder, framework)
+    return Loaded(Rows(LOADERS[name](file), caller), caller, name, str(file))
 
 
 class Rows:
     """A model that turns rows into predictions, one a row."""
 
-    def __init__(self, predict: Callable[[Any], Any]) -> None:
+    def __init__(self, predict: Callable[[Any], Any], caller: Caller) -> None:
         self.batchable: Callable[[Any], Any] | None = predict
+        self._predict = predict
+        self._caller = caller
 
     async def answer(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
         """Return the predictions for one request alone."""
         asked = decoded(body, content_type)
-        return encoded((self.batchable or _identity)(asked.rows), accept, wrapped=asked.wrapped)
+        rows = rows_of(asked)
+        predictions = await self._caller.result(self._predict, rows) if len(rows) else []
+        return encoded(predictions, accept, wrapped=asked.wrapped)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What SageMaker's PyTorch containers give to functions that take one argument more."""
+
+    system_properties: dict[str, Any]
+    manifest: dict[str, Any] = field(default_factory=dict)
 
 
 class SageMakerFunctions:
-    """The user's model_fn, input_fn, predict_fn and output_fn; what is missing has SageMaker's default."""
+    """The user's model_fn, input_fn, predict_fn and output_fn, or transform_fn for the last three.
+
+    What is missing has SageMaker's default.
+    """
 
     batchable: Callable[[Any], Any] | None = None
 
-    def __init__(self, module: ModuleType, folder: Path, framework: str | None) -> None:
+    def __init__(self, module: ModuleType, folder: Path, framework: str | None, caller: Caller) -> None:
+        self._caller = caller
+        self._context = Context({"model_dir": str(folder), "gpu_id": None})
         self._input = getattr(module, "input_fn", None)
         self._predict = getattr(module, "predict_fn", None)
         self._output = getattr(module, "output_fn", None)
+        self._transform = getattr(module, "transform_fn", None)
         model_fn = getattr(module, "model_fn", None)
         if model_fn is not None:
-            self._model = model_fn(*(str(folder),)[: len(inspect.signature(model_fn).parameters)])
-        elif framework in _LOADERS:
-            self._model = _Callable(_LOADERS[framework](_model_file(folder, framework)[1]))
+            self._model = model_fn(*self._arguments(model_fn, str(folder)))
+            if inspect.isawaitable(self._model):
+                raise LoadError(f"{module.__file__}: model_fn must not be async")
+        elif framework is not None and framework in LOADERS:
+            self._model = _Callable(LOADERS[framework](model_file(folder, framework)[1]))
         else:
             raise LoadError(f"{module.__file__} has no model_fn")
 
     async def answer(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
         """Return what the user's functions make of one request."""
+        accept = _first(accept)
+        if self._transform is not None:
+            raw = _raw(body, content_type)
+            return _body_of(await self._called(self._transform, self._model, raw, content_type or JSON, accept), accept)
         wrapped = False
         if self._input is not None:
-            data = await _called(self._input, body.decode() if _is_text(content_type) else body, content_type)
+            data = await self._called(self._input, _raw(body, content_type), content_type or JSON)
         else:
             asked = decoded(body, content_type)
             data, wrapped = asked.rows, asked.wrapped
         if self._predict is not None:
-            prediction = await _called(self._predict, data, self._model)
-        elif hasattr(self._model, "predict"):
-            prediction = self._model.predict(data)
+            prediction = await self._called(self._predict, data, self._model)
         else:
-            prediction = await _called(self._model, data)
+            prediction = await self._called(getattr(self._model, "predict", self._model), data)
         if self._output is None:
             return encoded(prediction, accept, wrapped=wrapped)
-        return _body_of(await _called(self._output, prediction, _first(accept)), _first(accept))
+        return _body_of(await self._called(self._output, prediction, accept), accept)
+
+    async def _called(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await _called(self._caller, function, *self._arguments(function, *arguments))
+
+    def _arguments(self, function: Callable[..., Any], *usual: Any) -> tuple[Any, ...]:
+        """Return as many arguments as the function takes: the usual ones, and the context after them."""
+        try:
+            takes = inspect.signature(function).parameters.values()
+        except ValueError:  # built-in functions have none
+            return usual
+        positional = [each for each in takes if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+        if any(each.kind is each.VAR_POSITIONAL for each in takes):
+            return usual
+        return (*usual, self._context)[: len(positional)]
 
 
 class VertexPredictor:
@@ -123,18 +149,19 @@ class VertexPredictor:
 
     batchable: Callable[[Any], Any] | None = None
 
-    def __init__(self, predictor: Any, folder: Path) -> None:
+    def __init__(self, predictor: Any, folder: Path, caller: Caller) -> None:
         self._predictor = predictor
+        self._caller = caller
         predictor.load(str(folder))
 
     async def answer(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
-        """Return what the user's class makes of one request."""
+        """Return what the user's class makes of one request; all of it is given, `parameters`, too."""
         asked = decoded(body, content_type)
-        data: Any = {"instances": asked.rows, "parameters": asked.parameters} if asked.wrapped else asked.rows
+        data: Any = asked.rows if asked.whole is None else asked.whole
         for name in ("preprocess", "predict", "postprocess"):
             step = getattr(self._predictor, name, None)
             if step is not None:
-                data = await _called(step, data)
+                data = await _called(self._caller, step, data)
         return encoded(data, accept, wrapped=asked.wrapped and not isinstance(data, dict))
 
 
@@ -143,7 +170,7 @@ class _Callable:
     predict: Callable[[Any], Any]
 
 
-def _user_handler(path: Path, folder: Path, framework: str | None) -> Handler:
+def _user_handler(path: Path, folder: Path, framework: str | None, caller: Caller) -> Handler:
     if not path.is_file():
         raise LoadError(f"there is no handler {path}")
     sys.path.insert(0, str(path.parent))
@@ -153,10 +180,12 @@ def _user_handler(path: Path, folder: Path, framework: str | None) -> Handler:
     module = importlib.util.module_from_spec(spec)
     sys.modules["inference"] = module
     spec.loader.exec_module(module)
-    predictor = getattr(module, "Predictor", None) or _predictor_in(module)
+    predictor = getattr(module, "Predictor", None)
+    if predictor is None or predictor.__module__ != "inference":  # Vertex's base class, imported to be built on
+        predictor = _predictor_in(module)
     if predictor is not None:
-        return VertexPredictor(predictor(), folder)
-    return SageMakerFunctions(module, folder, framework)
+        return VertexPredictor(predictor(), folder, caller)
+    return SageMakerFunctions(module, folder, framework, caller)
 
 
 def _predictor_in(module: ModuleType) -> type | None:
@@ -164,88 +193,36 @@ def _predictor_in(module: ModuleType) -> type | None:
     return next((each for each in classes if hasattr(each, "load") and hasattr(each, "predict")), None)
 
 
-def _model_file(folder: Path, framework: str | None) -> tuple[str, Path]:
-    frameworks: Sequence[str] = (framework,) if framework else tuple(ENDINGS)
-    for name in frameworks:
-        for file in sorted(folder.rglob("*")):
-            if file.suffix in ENDINGS.get(name, ()) and "code" not in file.relative_to(folder).parts[:-1]:
-                return name, file
-    wanted = ", ".join(ending for name in frameworks for ending in ENDINGS.get(name, ()))
-    raise LoadError(f"there is no file with one of {wanted} in {folder}")
-
-
-def _sklearn(file: Path) -> Callable[[Any], Any]:
-    import joblib
-
-    model = joblib.load(file)
-    predict: Callable[[Any], Any] = model.predict
-    return predict
-
-
-def _onnx(file: Path) -> Callable[[Any], Any]:
-    import numpy as np
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    first = session.get_inputs()[0]
-    kind = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}.get(first.type)
-    outputs = [session.get_outputs()[0].name]
-    return lambda rows: session.run(outputs, {first.name: np.asarray(rows, dtype=kind)})[0]
-
-
-def _xgboost(file: Path) -> Callable[[Any], Any]:
-    import numpy as np
-    import xgboost
-
-    booster = xgboost.Booster()
-    booster.load_model(str(file))
-    return lambda rows: booster.inplace_predict(np.asarray(rows, dtype=np.float32))
-
-
-def _lightgbm(file: Path) -> Callable[[Any], Any]:
-    import lightgbm
-    import numpy as np
-
-    booster = lightgbm.Booster(model_file=str(file))
-    return lambda rows: booster.predict(np.asarray(rows))
-
-
-_LOADERS: dict[str, Callable[[Path], Callable[[Any], Any]]] = {
-    "onnx": _onnx,
-    "sklearn": _sklearn,
-    "xgboost": _xgboost,
-    "lightgbm": _lightgbm,
-}
-
-
-async def _called(function: Callable[..., Any], *arguments: Any) -> Any:
-    result = function(*arguments)
+async def _called(caller: Caller, function: Callable[..., Any], *arguments: Any) -> Any:
+    if inspect.iscoroutinefunction(function):
+        return await function(*arguments)
+    result = await caller.result(function, *arguments)
     return await result if inspect.isawaitable(result) else result
+
+
+def _raw(body: bytes, content_type: str) -> str | bytes:
+    """Return a body as SageMaker's containers give it to the user's code: text as a string, all else as bytes."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in ("", JSON) and not kind.startswith("text/"):
+        return body
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequestError(400, "the body is not UTF-8") from error
 
 
 def _body_of(output: Any, accept: str) -> tuple[bytes, str]:
     """Return what output_fn gave as bytes: SageMaker's toolkits let it return a body, or a body and its type."""
     kind = accept
-    if isinstance(output, tuple) and len(output) == len(("body", "type")):
+    if isinstance(output, tuple) and len(output) == len(("body", "type")) and isinstance(output[1], str):
         output, kind = output
     if isinstance(output, str):
         return output.encode(), kind
-    if isinstance(output, bytes | bytearray):
+    if isinstance(output, bytes | bytearray | memoryview):
         return bytes(output), kind
     return encoded(output, kind, wrapped=False)
 
 
-def _is_text(content_type: str) -> bool:
-    kind = content_type.partition(";")[0].strip()
-    return kind in ("", "application/json") or kind.startswith("text/")
-
-
 def _first(accept: str) -> str:
-    first = accept.partition(",")[0].partition(";")[0].strip()
-    return "application/json" if first in ("", "*/*") else first
-
-
-def _identity(rows: Any) -> Any:
-    return rows
+    first = wishes(accept)[0] if accept else "*/*"
+    return JSON if first in ("*/*", "application/*") else first

@@ -9,9 +9,64 @@ from contextlib import suppress
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # imported there for us, not defined
 from granian.server.embed import Server
 
+__all__ = ["BodyTooLargeError", "BodyTooSlowError", "Listener", "ProtocolClosed", "body_of", "free_port"]
+
+LARGEST_BODY = 25 * 2**20
+"""SageMaker Runtime's own limit."""
+
+BODY_TIMEOUT_S = 60.0
+
+HEADERS = HTTP1Settings(header_read_timeout=30_000, max_buffer_size=2**16)
+"""A client has 30 s for its headers, and as long between two requests; 64 KiB of them are let in."""
+
 logging.getLogger("_granian").setLevel(logging.ERROR)
+
+
+class BodyTooLargeError(Exception):
+    """The request's body is larger than is taken."""
+
+    status = 413
+
+
+class BodyTooSlowError(Exception):
+    """The request's body was not there in time."""
+
+    status = 408
+
+
+async def body_of(protocol: Any, length: int | None, largest: int) -> bytes:
+    """Return a request's body.
+
+    Args:
+        protocol: RSGI's side of the request.
+        length: what the headers say; None if they don't. A body that is known to be too large is not read at all.
+        largest: how many bytes are taken.
+
+    Raises:
+        BodyTooLargeError: there are more.
+        BodyTooSlowError: they were not all there within BODY_TIMEOUT_S.
+        ProtocolClosed: the client went away, or what it sent was not HTTP.
+    """
+    if length is not None and length > largest:
+        raise BodyTooLargeError(f"the body is larger than {largest:,} bytes")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            if length is not None:
+                whole: bytes = await protocol()
+                return whole
+            parts, size = [], 0
+            async for part in protocol:
+                size += len(part)
+                if size > largest:
+                    raise BodyTooLargeError(f"the body is larger than {largest:,} bytes")
+                parts.append(part)
+            return b"".join(parts)
+    except TimeoutError:
+        raise BodyTooSlowError(f"the body was not whole after {BODY_TIMEOUT_S:g} s") from None
 
 
 class Listener:
@@ -32,6 +87,7 @@ class Listener:
             port=port,
             interface=Interfaces.RSGI,
             http=HTTPModes.http1,
+            http1_settings=HEADERS,
             websockets=False,
             backlog=1024,
             log_enabled=False,

@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -19,13 +19,20 @@ from typing import Any
 import orjson
 
 from mlscale.serving.batching import Batcher
-from mlscale.serving.codec import BadRequestError, decoded, encoded
-from mlscale.serving.handler import Handler, Loaded, load
-from mlscale.serving.listener import Listener
+from mlscale.serving.codec import BadRequestError, decoded, encoded, rows_of
+from mlscale.serving.handler import Loaded, load
+from mlscale.serving.listener import (
+    LARGEST_BODY,
+    BodyTooLargeError,
+    BodyTooSlowError,
+    Listener,
+    ProtocolClosed,
+    body_of,
+)
 
 SAGEMAKER_FOLDER = "/opt/ml/model"
-LARGEST_BODY = 25 * 2**20
 CANT_LOAD = 3
+BAD_SETTINGS = 2
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PR_SET_PDEATHSIG = 1
 
@@ -48,28 +55,39 @@ class Settings:
 
 
 def settings_of(environment: Mapping[str, str]) -> Settings:
-    """Return the settings that `environment` says: ours first, then Vertex's, then SageMaker's."""
+    """Return the settings that `environment` says: ours first, then Vertex's, then SageMaker's.
+
+    Raises:
+        ValueError: what has to be a number is none.
+    """
     storage = environment.get("AIP_STORAGE_URI", "")
     folder = environment.get("MLSCALE_MODEL_DIR") or (storage if storage.startswith("/") else SAGEMAKER_FOLDER)
-    port = next(
-        (environment[name] for name in ("MLSCALE_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT")
-         if environment.get(name)),
-        "8080",
-    )  # fmt: skip
+    ports = ("MLSCALE_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT")
+    port = next((name for name in ports if environment.get(name)), "")
     health = {"/ping", environment.get("AIP_HEALTH_ROUTE", "/ping"), environment.get("MLSCALE_HEALTH_PATH", "/ping")}
     return Settings(
         folder=Path(folder),
         framework=environment.get("MLSCALE_FRAMEWORK") or None,
         handler=environment.get("MLSCALE_HANDLER") or None,
         host=environment.get("MLSCALE_HOST", "0.0.0.0"),  # noqa: S104 - a container's contract; the supervisor says 127.0.0.1
-        port=int(port),
+        port=int(_number(environment, port, 8080)),
         health_routes=frozenset(health),
         predict_routes=frozenset({"/invocations", environment.get("AIP_PREDICT_ROUTE", "/invocations")}),
-        largest_body=int(environment.get("MLSCALE_MAX_BODY_BYTES", LARGEST_BODY)),
+        largest_body=int(_number(environment, "MLSCALE_MAX_BODY_BYTES", LARGEST_BODY)),
         batching=environment.get("MLSCALE_BATCHING", "1") != "0",
-        drain_s=float(environment.get("MLSCALE_DRAIN_TIMEOUT", "30")),
-        parent=int(environment["MLSCALE_PARENT_PID"]) if environment.get("MLSCALE_PARENT_PID") else None,
+        drain_s=_number(environment, "MLSCALE_DRAIN_TIMEOUT", 30),
+        parent=int(_number(environment, "MLSCALE_PARENT_PID", 0)) or None,
     )
+
+
+def _number(environment: Mapping[str, str], name: str, default: float) -> float:
+    value = environment.get(name)
+    if not value:
+        return default
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{name} is {value!r}, which is not a number") from None
 
 
 @dataclass(slots=True)
@@ -115,14 +133,13 @@ class Metrics:
 class Application:
     """The routes (RSGI)."""
 
-    def __init__(self, handler: Handler, settings: Settings) -> None:
-        self._handler = handler
+    def __init__(self, loaded: Loaded, settings: Settings) -> None:
+        self._handler = loaded.handler
         self._settings = settings
         self.metrics = Metrics()
         self.draining = False
-        self._batcher = (
-            Batcher(handler.batchable, self.metrics.count_batch) if handler.batchable and settings.batching else None
-        )
+        predict = loaded.handler.batchable if settings.batching else None
+        self._batcher = Batcher(predict, self.metrics.count_batch, loaded.caller) if predict else None
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Answer one HTTP request."""
@@ -133,6 +150,8 @@ class Application:
             protocol.response_empty(503 if self.draining else 200, [])
         elif path == "/metrics" and method == "GET":
             protocol.response_str(200, [("content-type", "text/plain; version=0.0.4")], self.metrics.exposition())
+        elif path in self._settings.predict_routes:
+            _refuse(protocol, 405, f"{path} takes POST", ("allow", "POST"))
         else:
             _refuse(protocol, 404, f"there is no {method} {path}")
 
@@ -141,16 +160,17 @@ class Application:
         self.metrics.in_flight += 1
         status = 200
         try:
-            body = await protocol()
-            if len(body) > self._settings.largest_body:
-                raise BadRequestError(413, f"the body is larger than {self._settings.largest_body:,} bytes")
             headers = scope.headers
+            body = await body_of(protocol, _length(headers), self._settings.largest_body)
             kind, accept = headers.get("content-type") or "", headers.get("accept") or ""
             answer, answer_kind = await self._answer(body, kind, accept)
             protocol.response_bytes(200, [("content-type", answer_kind)], answer)
-        except BadRequestError as error:
+        except (BadRequestError, BodyTooLargeError, BodyTooSlowError) as error:
             status = error.status
             _refuse(protocol, status, str(error))
+        except ProtocolClosed:  # the client went away, or its body was not HTTP
+            status = 400
+            _refuse(protocol, status, "the body was not whole")
         except Exception as error:  # noqa: BLE001 - a model may raise anything; the client gets its words, the log the rest
             status = 500
             traceback.print_exc()
@@ -164,13 +184,21 @@ class Application:
             self.metrics.count_batch(1)
             return await self._handler.answer(body, content_type, accept)
         asked = decoded(body, content_type)
-        if not hasattr(asked.rows, "__len__") or isinstance(asked.rows, str | dict):
-            raise BadRequestError(400, 'rows are needed: {"instances": [[...], ...]}')
-        return encoded(await self._batcher.predictions(asked.rows), accept, wrapped=asked.wrapped)
+        rows = rows_of(asked)
+        predictions = await self._batcher.predictions(rows) if len(rows) else []
+        return encoded(predictions, accept, wrapped=asked.wrapped)
 
 
-def _refuse(protocol: Any, status: int, why: str) -> None:
-    protocol.response_bytes(status, [("content-type", "application/json")], orjson.dumps({"error": why}))
+def _length(headers: Any) -> int | None:
+    """Return the body's length, None if only its end will tell."""
+    length = headers.get("content-length")
+    if length is not None:
+        return int(length)
+    return None if headers.get("transfer-encoding") else 0
+
+
+def _refuse(protocol: Any, status: int, why: str, *headers: tuple[str, str]) -> None:
+    protocol.response_bytes(status, [("content-type", "application/json"), *headers], orjson.dumps({"error": why}))
 
 
 def follow_parent(parent: int) -> None:
@@ -195,8 +223,8 @@ def _watch(parent: int) -> None:
 
 
 async def serve(loaded: Loaded, settings: Settings) -> None:
-    """Serve until SIGTERM; then let open requests end."""
-    application = Application(loaded.handler, settings)
+    """Serve until SIGTERM; then let open requests end, for as long as `drain_s` says."""
+    application = Application(loaded, settings)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
@@ -208,11 +236,25 @@ async def serve(loaded: Loaded, settings: Settings) -> None:
     while application.metrics.in_flight and loop.time() < limit:
         await asyncio.sleep(0.02)
     await listener.stop(1.0)
+    if loaded.caller.in_thread:
+        sys.stderr.write(f"the model did not come to an end within {settings.drain_s:g} s\n")
+        sys.stderr.flush()
+        os._exit(1)  # a thread can't be ended in any other way, and would be waited for
 
 
-def main() -> int:
-    """Load the model and serve it; 3 when it can't be loaded."""
-    settings = settings_of(os.environ)
+def main(arguments: Sequence[str] = ()) -> int:
+    """Load the model and serve it; 3 when it can't be loaded.
+
+    SageMaker starts its containers with the one argument `serve`.
+    """
+    if list(arguments) not in ([], ["serve"]):
+        sys.stderr.write(f"serve is all that can be asked for, not {' '.join(arguments)}\n")
+        return BAD_SETTINGS
+    try:
+        settings = settings_of(os.environ)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return BAD_SETTINGS
     if settings.parent is not None:
         follow_parent(settings.parent)
     begun = time.monotonic()
@@ -227,7 +269,11 @@ def main() -> int:
         f"{loaded.framework} model {loaded.file} loaded in {took:.2f} s, serving on {settings.host}:{settings.port}\n"
     )
     sys.stderr.flush()
-    _run(serve(loaded, settings))
+    try:
+        _run(serve(loaded, settings))
+    except OSError as error:
+        sys.stderr.write(f"{settings.host}:{settings.port} can't be used: {error.strerror or error}\n")
+        return BAD_SETTINGS
     return 0
 
 
@@ -242,4 +288,4 @@ def _run(main_task: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import httptools
 
 CONNECT_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 60.0
+"""SageMaker Runtime's own limit for a model's answer."""
+
+LARGEST_ANSWER = 256 * 2**20
+"""More than any client of the clouds may get; a model that says more is broken, and would take the gateway with it."""
+
+JOINED_UP_TO = 2**16
+"""A body up to this size goes out in one write with its head; copying a larger one costs more than a second write."""
 
 HOP_BY_HOP = frozenset(
     {
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
         "transfer-encoding", "upgrade", "content-length", "date", "server", "host", "expect",
     }
 )  # fmt: skip
 """Headers that belong to one connection, or that each side writes for itself (RFC 9110, section 7.6.1)."""
+
+_HOP_BY_HOP_BYTES = frozenset(name.encode() for name in HOP_BY_HOP)
 
 
 class UpstreamBrokenError(Exception):
     """The replica was not reached, or went away before its answer was whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class AnswerTooLargeError(Exception):
+    """The replica's answer is larger than LARGEST_ANSWER."""
+
+
+class Response(NamedTuple):
     """An answer as it came, less the headers of the connection."""
 
     status: int
@@ -41,41 +55,54 @@ class Upstream:
     port: int
     in_flight: int = 0
     _idle: list[_Connection] = field(default_factory=list)
+    _closed: bool = False
 
-    async def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Response:
+    async def request(
+        self,
+        method: str,
+        path: str,
+        headers: Iterable[tuple[str, str]],
+        body: bytes,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+    ) -> Response:
         """Return the replica's answer.
 
         A connection that was kept open may have been closed by the other side meanwhile: then a new one is tried.
 
         Raises:
             UpstreamBrokenError: no whole answer came over a new connection.
+            AnswerTooLargeError: the answer was cut off.
+            TimeoutError: it took longer than `timeout_s`.
         """
-        head = _head(method, path, f"{self.host}:{self.port}", headers, len(body))
+        lines = [f"{method} {path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\ncontent-length: {len(body)}\r\n"]
+        lines += [f"{name}: {value}\r\n" for name, value in headers]
+        head = ("".join(lines) + "\r\n").encode("latin-1")
         self.in_flight += 1
         try:
             while self._idle:
                 connection = self._idle.pop()
                 if not connection.closed:
                     try:
-                        return await self._exchange(connection, head, body)
+                        return await self._exchange(connection, head, body, timeout_s)
                     except UpstreamBrokenError:
                         continue
-            return await self._exchange(await self._connected(), head, body)
+            return await self._exchange(await self._connected(), head, body, timeout_s)
         finally:
             self.in_flight -= 1
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle now, and what is in use as soon as it is answered."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 
-    async def _exchange(self, connection: _Connection, head: bytes, body: bytes) -> Response:
+    async def _exchange(self, connection: _Connection, head: bytes, body: bytes, timeout_s: float) -> Response:
         try:
-            response = await connection.send(head, body)
+            response = await connection.send(head, body, timeout_s)
         except BaseException:
             connection.close()
             raise
-        if connection.reusable:
+        if connection.reusable and not connection.closed and not self._closed:
             self._idle.append(connection)
         else:
             connection.close()
@@ -84,84 +111,129 @@ class Upstream:
     async def _connected(self) -> _Connection:
         loop = asyncio.get_running_loop()
         try:
-            made = loop.create_connection(_Connection, self.host, self.port)
-            _, connection = await asyncio.wait_for(made, CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                _, connection = await loop.create_connection(lambda: _Connection(loop), self.host, self.port)
         except (OSError, TimeoutError) as error:
-            raise UpstreamBrokenError(f"{self.name}: {error}") from error
+            raise UpstreamBrokenError(f"{self.name}: {error or 'no connection in time'}") from error
         return connection
-
-
-def _head(method: str, path: str, host: str, headers: Mapping[str, str], length: int) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", f"host: {host}", f"content-length: {length}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 class _Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_body", "_headers", "_left", "_length_known", "_loop", "_parser", "_timer", "_transport", "_until_closed",
+        "_waiter", "closed", "reusable",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.closed = False
         self.reusable = False
-        self._transport: asyncio.Transport | None = None
+        self._loop = loop
+        self._transport: Any = None
         self._waiter: asyncio.Future[Response] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self._start()
+
+    def _start(self) -> None:
         self._headers: list[tuple[str, str]] = []
         self._body: list[bytes] = []
+        self._left = LARGEST_ANSWER
+        self._length_known = False
+        self._until_closed = False
 
-    def send(self, head: bytes, body: bytes) -> asyncio.Future[Response]:
+    def send(self, head: bytes, body: bytes, timeout_s: float) -> asyncio.Future[Response]:
         """Return the future answer to one request."""
-        self._waiter = asyncio.get_running_loop().create_future()
-        if self._transport is None or self.closed:
-            self._waiter.set_exception(UpstreamBrokenError("the connection is closed"))
-        else:
+        waiter = self._waiter = self._loop.create_future()
+        if self.closed:
+            waiter.set_exception(UpstreamBrokenError("the connection is closed"))
+            return waiter
+        self._timer = self._loop.call_later(timeout_s, self._fail, TimeoutError())
+        if len(body) <= JOINED_UP_TO:
             self._transport.write(head + body)
-        return self._waiter
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+        return waiter
 
     def close(self) -> None:
         """Close the connection."""
         self.closed = True
+        self._stop_timer()
         if self._transport is not None:
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        if isinstance(transport, asyncio.Transport) or hasattr(transport, "write"):
-            self._transport = transport  # type: ignore[assignment]  # uvloop's transport is no asyncio.Transport
+        self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; what it can't read breaks the connection."""
+        """Feed the parser; what it can't read breaks the connection, and so does what nobody asked for."""
+        if self._waiter is None:
+            self.close()
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(f"not HTTP: {error}")
-            self.close()
+            self._fail(UpstreamBrokenError(f"not HTTP: {error}"))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Fail the request that waits."""
+        """End an answer whose end is the connection's; fail one that is not whole."""
         self.closed = True
-        self._fail(str(error or "the connection was closed"))
+        if error is None and self._until_closed:
+            self._finish()
+        self._fail(UpstreamBrokenError(str(error or "the connection was closed")))
+
+    def on_message_begin(self) -> None:
+        """Close the connection on an answer that nobody waits for: the next request would get it."""
+        if self._waiter is None:
+            self.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header unless it is the connection's own."""
-        text = name.decode("latin-1").lower()
-        if text not in HOP_BY_HOP:
-            self._headers.append((text, value.decode("latin-1")))
+        lower = name.lower()
+        if lower in _HOP_BY_HOP_BYTES:
+            if lower in (b"content-length", b"transfer-encoding"):
+                self._length_known = True
+        else:
+            self._headers.append((lower.decode("latin-1"), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        """Know whether the end of the body can only be told by the end of the connection."""
+        self._until_closed = not self._length_known
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body."""
-        self._body.append(body)
+        self._left -= len(body)
+        if self._left < 0:
+            self._fail(AnswerTooLargeError(f"the answer is larger than {LARGEST_ANSWER:,} bytes"))
+        else:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
-        """Hand the answer over."""
-        status = self._parser.get_status_code()
-        self.reusable = self._parser.should_keep_alive()
-        response = Response(status, tuple(self._headers), b"".join(self._body))
-        self._headers, self._body = [], []
-        self._parser = httptools.HttpResponseParser(self)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(response)
+        """Hand the answer over; an interim one (1xx) is not it."""
+        if self._parser.get_status_code() < 200:  # noqa: PLR2004 - the first status that is an answer
+            self._start()
+            return
+        self.reusable = self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
+        self._finish()
 
-    def _fail(self, why: str) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(UpstreamBrokenError(why))
+    def _finish(self) -> None:
+        response = Response(self._parser.get_status_code(), tuple(self._headers), b"".join(self._body))
+        self._start()
+        waiter, self._waiter = self._waiter, None
+        self._stop_timer()
+        if waiter is not None and not waiter.done():
+            waiter.set_result(response)
+
+    def _fail(self, error: Exception) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+        self.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -36,8 +36,7 @@ class Dialect(StrEnum):
     VERTEX_RAW = "vertex_raw"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A prediction request: in whose words, and for which endpoint (empty: the one that is here)."""
 
     dialect: Dialect
@@ -45,8 +44,7 @@ class Call:
     resource: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What goes back to the client."""
 
     status: int
@@ -54,6 +52,7 @@ class Reply:
     body: bytes
 
 
+@lru_cache(256)
 def call_of(path: str) -> Call | None:
     """Return what a POST to `path` asks for, None if nothing that is known."""
     if path == "/invocations":
