@@ -55,11 +55,15 @@ _ASCII = {"✓": "ok", "✗": "x", "→": "->", "×": "x", "…": "...", "↻": 
 
 
 class StoppedAtOnce(BaseException):
-    """The second signal: nothing is waited for. Not a KeyboardInterrupt, which Typer makes a plain exit of."""
+    """A signal after which nothing is waited for: the second of a run, or the first where there is nothing to say.
 
-    def __init__(self, number: int) -> None:
+    Not a KeyboardInterrupt, which Typer makes a plain exit of.
+    """
+
+    def __init__(self, number: int, *, in_a_run: bool) -> None:
         super().__init__(number)
         self.number = number
+        self.in_a_run = in_a_run
 
 
 class LazyGroup(TyperGroup):
@@ -174,10 +178,11 @@ def main(argv: Sequence[str] | None = None, world: Any = None) -> int:
         return _told(facts_of(Interrupted("stopped", why="nothing more can be read")), words)
     except StoppedAtOnce as stop:
         kind = Terminated if stop.number == signal.SIGTERM else Interrupted
-        code = _told(facts_of(kind("stopped at once", hint="the same command again goes on")), words)
+        if stop.in_a_run:
+            _told(facts_of(kind("stopped at once", hint="the same command again goes on")), words)
         # A step's thread may be in a call that does not end, and Python would wait for it.
         sys.stdout.flush()
-        os._exit(code)
+        os._exit(kind.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -189,7 +194,7 @@ def _set_up_process() -> None:
 
     def terminate(number: int, frame: FrameType | None) -> None:
         del frame
-        raise StoppedAtOnce(number)
+        raise StoppedAtOnce(number, in_a_run=False)
 
     signal.signal(signal.SIGTERM, terminate)
     codecs.register_error("mlscale", _in_ascii)

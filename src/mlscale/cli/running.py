@@ -125,7 +125,7 @@ def _signals(stop: Stop, progress: Progress) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
         if stop.requested:
-            raise StoppedAtOnce(number)
+            raise StoppedAtOnce(number, in_a_run=True)
         stop.request(number)
         what = progress.under_way()
         until = f"; under way: {what}" if what else ""
