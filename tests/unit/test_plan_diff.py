@@ -184,9 +184,13 @@ def test_two_scalings_that_differ_never_read_alike(one: Scaling, other: Scaling)
 
 def test_large_bounds_keep_their_digits() -> None:
     """1,000,001 requests a minute are not 1,000,002."""
-    assert [number_text(number) for number in (1_000_001.0, 1_000_002.0, 0.001, 70.0)] == [
+    numbers = (1_000_001.0, 1_000_002.0, 1_234_567.25, 1_234_567.5, 0.001, 70.0)
+
+    assert [number_text(number) for number in numbers] == [
         "1000001",
         "1000002",
+        "1234567.25",
+        "1234567.5",
         "0.001",
         "70",
     ]
