@@ -41,13 +41,15 @@ VARIABLES = {
     "AWS_REGION": "Region of an `s3://` workspace; `us-east-1` if nothing says another.",
     "CI": "Any value: never ask, as with `--no-input`.",
     "FORCE_COLOR": "Any value: color even where the output is no terminal.",
-    "MLSCALE_OUTPUT": "",
     "NO_COLOR": "Any value: no color, as with `--no-color`.",
     "STORAGE_EMULATOR_HOST": "Another address for a `gs://` workspace, without credentials: an emulator.",
     "TERM": "`dumb`: no color, and no line that is written over.",
     "XDG_CONFIG_HOME": "Folder of `mlscale/config.yaml`, the user's own defaults; `~/.config` if not set.",
 }
-"""What each variable that is read outside an option means; empty where its option says so."""
+"""What each variable that no option has means."""
+
+VARIABLE = re.compile(r"(?:AIP|AWS|MLSCALE|OMP|SAGEMAKER|STORAGE|XDG)_[A-Z0-9_]*[A-Z0-9]|CI|FORCE_COLOR|NO_COLOR|TERM")
+"""What a text in the code looks like that names an environment variable."""
 
 CONTAINER_VARIABLES = {
     "AIP_HEALTH_ROUTE": "Vertex's health route, besides `/ping`.",
@@ -62,6 +64,7 @@ CONTAINER_VARIABLES = {
     "MLSCALE_HOST": "Address to listen on; all of them if not set.",
     "MLSCALE_MAX_BODY_BYTES": "Largest request body; 25 MiB.",
     "MLSCALE_MODEL_DIR": "Folder of the model; `/opt/ml/model` if nothing says another.",
+    "MLSCALE_ONNX_OUTPUTS": "Names of the outputs of an ONNX model that are wanted, separated by commas; the first.",
     "MLSCALE_PARENT_PID": "The server ends when this process does.",
     "MLSCALE_PORT": "Port to listen on; 8080 if nothing says another.",
     "OMP_NUM_THREADS": "Threads of an ONNX model; 1.",
@@ -290,15 +293,17 @@ def environment() -> str:
         LookupError: the code reads one that nobody has described, or does not read one that is described.
     """
     options = dict(_option_variables())
-    read = set(_variables_read(SOURCE, leave_out=("serving",)))
-    _same("VARIABLES", read - options.keys() | (read & options.keys() & VARIABLES.keys()), set(VARIABLES))
-    _same("CONTAINER_VARIABLES", set(_variables_read(SOURCE / "serving")), set(CONTAINER_VARIABLES))
+    files = set(SOURCE.rglob("*.py"))
+    serving = {each for each in files if "serving" in each.relative_to(SOURCE).parts}
+    # What the supervisor gives its replicas is named outside of serving, and read inside.
+    _same("VARIABLES", _variables_read(*files - serving) - options.keys() - CONTAINER_VARIABLES.keys(), set(VARIABLES))
+    _same("CONTAINER_VARIABLES", _variables_read(*serving), set(CONTAINER_VARIABLES))
     lines = ["# Environment variables", "", MADE, "", "## In place of options", ""]
     lines += ["An option on the command line goes before its variable.", ""]
     lines += ["| variable | option | meaning |", "|---|---|---|"]
     lines += [f"| `{name}` | `{option}` | {text} |" for name, (option, text) in sorted(options.items())]
     lines += ["", "## Others that the command line reads", "", "| variable | meaning |", "|---|---|"]
-    lines += [f"| `{name}` | {text} |" for name, text in sorted(VARIABLES.items()) if text]
+    lines += [f"| `{name}` | {text} |" for name, text in sorted(VARIABLES.items())]
     lines += ["", "## Of the model server", ""]
     lines += ["They come from the supervisor here, and from a cloud in its containers; a spec can't set them.", ""]
     lines += ["| variable | meaning |", "|---|---|"]
@@ -317,35 +322,11 @@ def _option_variables() -> Iterator[tuple[str, tuple[str, str]]]:
                     yield variable, (parameter.opts[0], getattr(parameter, "help", "") or "")
 
 
-def _variables_read(folder: Path, leave_out: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the names that the code below `folder` looks up in an environment, found in its syntax trees."""
-    for file in sorted(folder.rglob("*.py")):
-        if not set(leave_out) & set(file.relative_to(folder).parts):
-            for node in ast.walk(ast.parse(file.read_text())):
-                yield from _looked_up(node)
-
-
-def _looked_up(node: ast.AST) -> Iterator[str]:
-    match node:
-        case ast.Call(func=ast.Attribute(value=value, attr="get"), args=[ast.Constant(value=str(name)), *_]):
-            found = [name] if _is_environment(value) else []
-        case ast.Subscript(value=value, slice=ast.Constant(value=str(name))):
-            found = [name] if _is_environment(value) else []
-        case ast.Compare(left=ast.Constant(value=str(name)), ops=[ast.In() | ast.NotIn()], comparators=[value]):
-            found = [name] if _is_environment(value) else []
-        case ast.GeneratorExp(
-            elt=ast.Subscript(value=value), generators=[ast.comprehension(iter=ast.Tuple(elts=names))]
-        ):
-            found = (
-                [str(each.value) for each in names if isinstance(each, ast.Constant)] if _is_environment(value) else []
-            )
-        case _:
-            found = []
-    yield from found
-
-
-def _is_environment(node: ast.expr) -> bool:
-    return ast.unparse(node) in ("os.environ", "environment")
+def _variables_read(*files: Path) -> set[str]:
+    """Return the names of environment variables among the texts in `files`."""
+    trees = (ast.parse(file.read_text()) for file in files)
+    texts = (node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {text for text in texts if isinstance(text, str) and VARIABLE.fullmatch(text)}
 
 
 def _same(where: str, code: set[str], here: set[str]) -> None:
