@@ -7,7 +7,7 @@ import os
 import socket
 from urllib.parse import urlsplit
 
-from mlscale.providers.local.client import process_started
+from mlscale.providers.local.processes import process_started
 from tests.conftest import Cli
 
 

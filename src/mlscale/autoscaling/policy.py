@@ -22,13 +22,15 @@ class Window:
     """What was measured of one revision over the last window.
 
     `replicas` are those that run, `requests_per_minute` and `open_requests` totals of the revision, `cpu_percent` the
-    mean over replicas of one core's percent, None if nobody measures it.
+    mean over replicas of one core's percent, None if nobody measures it. `is_whole` is False while the revision has had
+    its traffic for less than the window: what was counted is then too little to remove replicas by.
     """
 
     replicas: int
     requests_per_minute: float
     open_requests: float
     cpu_percent: float | None
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ def _out_wishes(scaling: Scaling, window: Window, memory: Memory, now: datetime)
 
 def _in_wish(scaling: Scaling, window: Window, memory: Memory, now: datetime) -> tuple[int, str] | None:
     """Return the largest of the smaller counts that policies want, None if nobody wants fewer or somebody rests."""
+    if not window.is_whole:
+        return None
     wishes = []
     least = 0
     for policy in scaling.target:

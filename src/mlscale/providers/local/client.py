@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import http.client
-import importlib.util
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
 from mlscale.deployment import Content, Revision
-from mlscale.errors import ProviderFailed, UsageError
+from mlscale.errors import ProviderFailed, UsageError, WorkspaceFailed
 from mlscale.providers import artifact
 from mlscale.providers.contract import Answer, LogLine, LogQuery, Progress
-from mlscale.providers.local import records
+from mlscale.providers.local import environments, records
 from mlscale.providers.local.failures import failure_of
+from mlscale.providers.local.processes import kill, runs, send
 from mlscale.providers.local.records import Desired, Observed, RevisionFile
-
-SERVER_PACKAGES = ("granian", "orjson", "numpy")
-"""What the model server itself needs in an environment of a model's own."""
 
 STALE_AFTER_S = 10.0
 """A supervisor beats every second; one that was silent for this long hangs."""
+
+CONFIRM_S = 2.5
+"""A machine that slept has an old beat too; a supervisor that is well beats again within this time."""
+
+LARGEST_LOG = 10 * 2**20
 
 INVOKE_TIMEOUT_S = 75.0
 """More than the gateway's own 60 s limit, so that its answer is the one that is seen."""
@@ -69,29 +69,38 @@ def homes(root: Path) -> Sequence[str]:
     return tuple(sorted(each.name for each in folder.iterdir() if (each / records.DESIRED).is_file()))
 
 
-def process_started(pid: int) -> str:
-    """Return when `pid` started, as the system counts it, or an empty text when there is no such process.
+class State(StrEnum):
+    """How the supervisor of a deployment is."""
 
-    Source: /proc/PID/stat, field 22 (starttime), Linux proc(5); elsewhere `ps -o lstart=`.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        if Path("/proc/self").exists():
-            return ""
-        found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-        return found.stdout.strip()
-    return "" if fields[0] == "Z" else fields[19]
+    RUNS = "runs"
+    STARTING = "starting"
+    SILENT = "silent"
+    GONE = "gone"
 
 
-def trouble(home: Home, observed: Observed | None, now: datetime) -> str:
-    """Return what is wrong with the supervisor of `home`; empty when it runs and answers."""
-    if observed is None:
-        return "the supervisor is gone: it never ran" if not lock_is_held(home) else ""
-    if process_started(observed.pid) != observed.pid_started:
-        return "" if lock_is_held(home) else f"the supervisor is gone: process {observed.pid} is not there any more"
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """How the supervisor is, what it observes (None unless it runs), and what is wrong with it (empty if nothing)."""
+
+    state: State
+    observed: Observed | None = None
+    trouble: str = ""
+
+
+def supervision(home: Home, now: datetime) -> Supervision:
+    """Return how the supervisor of `home` is; what one that is gone wrote is not what is observed now."""
+    observed = records.read_observed(home.path)
+    if observed is None or not runs(observed.pid, observed.pid_started):
+        if lock_is_held(home):
+            return Supervision(State.STARTING)
+        why = f"process {observed.pid} is not there any more" if observed else "it never ran"
+        return Supervision(State.GONE, trouble=f"the supervisor is gone: {why}")
     silent = (now - observed.at).total_seconds()
-    return f"the supervisor (process {observed.pid}) is silent for {silent:.0f} s" if silent > STALE_AFTER_S else ""
+    if silent > STALE_AFTER_S:
+        return Supervision(
+            State.SILENT, trouble=f"the supervisor (process {observed.pid}) is silent for {silent:.0f} s"
+        )
+    return Supervision(State.RUNS, observed)
 
 
 def lock_is_held(home: Home) -> bool:
@@ -106,16 +115,43 @@ def lock_is_held(home: Home) -> bool:
     return False
 
 
+def end_silent_supervisor(home: Home) -> None:
+    """End a supervisor that hangs, so that another can take its place; one that beats again is left alone."""
+    limit = time.monotonic() + CONFIRM_S
+    while supervision(home, datetime.now(UTC)).state is State.SILENT:
+        if time.monotonic() > limit:
+            observed = records.read_observed(home.path)
+            if observed is not None:
+                kill(observed.pid, observed.pid_started, CONFIRM_S)
+                end_replicas(observed, home)
+            return
+        time.sleep(0.1)
+
+
 def start_supervisor(home: Home) -> None:
     """Start the supervisor of `home` in a session of its own, so that it outlives the command; twice is harmless."""
     with (home.path / records.SUPERVISOR_LOG).open("ab") as log, Path(os.devnull).open("rb") as nothing:
+        given = [(os.POSIX_SPAWN_DUP2, file.fileno(), to) for file, to in ((nothing, 0), (log, 1), (log, 2))]
         os.posix_spawn(
             sys.executable,
             [sys.executable, "-m", "mlscale.providers.local.supervisor", str(home.path)],
             {**os.environ, "PYTHONUNBUFFERED": "1"},
-            file_actions=[(os.POSIX_SPAWN_DUP2, file.fileno(), to) for file, to in ((nothing, 0), (log, 1), (log, 2))],
+            file_actions=[*given, *((os.POSIX_SPAWN_CLOSE, number) for number in _inherited())],
             setsid=True,
         )
+
+
+def _inherited() -> Sequence[int]:
+    """Return the open files that this process got from its caller: a pipe or lock that must not be held for ever."""
+    numbers = (int(name) for name in os.listdir("/dev/fd"))  # noqa: PTH208 - names, not paths, are what is there
+    return [number for number in numbers if number > sys.stderr.fileno() and _is_inheritable(number)]
+
+
+def _is_inheritable(number: int) -> bool:
+    try:
+        return os.get_inheritable(number)
+    except OSError:
+        return False  # the listing's own, closed by now
 
 
 def await_beat(home: Home, timeout_s: float) -> Observed:
@@ -126,8 +162,8 @@ def await_beat(home: Home, timeout_s: float) -> Observed:
     """
     limit = time.monotonic() + timeout_s
     while time.monotonic() < limit:
-        observed = records.read_observed(home.path)
-        if observed and not trouble(home, observed, datetime.now(UTC)):
+        observed = supervision(home, datetime.now(UTC)).observed
+        if observed:
             return observed
         time.sleep(0.05)
     raise ProviderFailed(
@@ -138,16 +174,27 @@ def await_beat(home: Home, timeout_s: float) -> Observed:
 
 
 def stop_supervisor(home: Home, timeout_s: float) -> None:
-    """End the supervisor of `home` and with it every replica; none running is no error."""
-    observed = records.read_observed(home.path)
-    if observed is None or process_started(observed.pid) != observed.pid_started:
-        return
-    _signal(observed.pid, signal.SIGTERM)
+    """End the supervisor of `home` and with it every replica; none running is no error.
+
+    One that is just starting is waited for: its first beat says which process it is.
+
+    Raises:
+        ProviderFailed: it has not ended within `timeout_s`, and nothing says which process it is.
+    """
     limit = time.monotonic() + timeout_s
-    while process_started(observed.pid) == observed.pid_started:
-        if time.monotonic() > limit:
-            _signal(observed.pid, signal.SIGKILL)
-            limit = time.monotonic() + timeout_s
+    asked = 0
+    while lock_is_held(home):
+        observed = records.read_observed(home.path)
+        known = observed is not None and runs(observed.pid, observed.pid_started)
+        if observed and known and observed.pid != asked:
+            asked = observed.pid
+            send(asked, signal.SIGTERM)
+        if time.monotonic() > limit or supervision(home, datetime.now(UTC)).state is State.SILENT:
+            if observed is None or not known:
+                raise ProviderFailed(
+                    "the supervisor does not end", why=str(home.path / records.LOCK), hint="end its process"
+                )
+            kill(observed.pid, observed.pid_started, CONFIRM_S)
         time.sleep(0.02)
 
 
@@ -156,7 +203,7 @@ def end_replicas(observed: Observed | None, home: Home) -> None:
     for revision in observed.revisions if observed else ():
         for replica in revision.replicas:
             if _belongs(replica.pid, home):
-                _signal(replica.pid, signal.SIGKILL)
+                send(replica.pid, signal.SIGKILL)
 
 
 def _belongs(pid: int, home: Home) -> bool:
@@ -166,13 +213,6 @@ def _belongs(pid: int, home: Home) -> bool:
     except OSError:
         return False
     return b"mlscale.serving.server" in command and folder.is_relative_to(home.path.resolve())
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
 
 
 _changing = threading.Lock()
@@ -190,49 +230,74 @@ def change(home: Home, how: Callable[[Desired], Desired]) -> None:
             records.write(home.path / records.DESIRED, after.model_copy(update={"generation": before.generation + 1}))
 
 
-def content_of(home: Home, revision: str) -> Content | None:
-    """Return what a prepared revision is made of, None if it is not prepared."""
+def is_whole(home: Home, revision: str) -> bool:
+    """Return whether everything is there that a replica of `revision` needs to start."""
+    folder = home.revisions / revision
+    try:
+        launch = records.read_launch(folder)
+    except (FileNotFoundError, WorkspaceFailed):
+        return False
+    needed = (Path(launch.python), folder / "model", folder / "runtime", folder / "content.json")
+    return all(each.exists() for each in needed)
+
+
+def content_of(home: Home, revision: str) -> Content:
+    """Return what a prepared revision is made of.
+
+    Raises:
+        ProviderFailed: it is not prepared.
+    """
     try:
         return _CONTENT.validate_json((home.revisions / revision / "content.json").read_bytes())
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as error:
+        raise files_gone(revision) from error
 
 
-def prepare(home: Home, revision: Revision, files: Mapping[str, str | None], root: Path, tell: Progress) -> None:
+def files_gone(revision: str) -> ProviderFailed:
+    """Return the error for a revision without its files."""
+    return ProviderFailed(
+        "the revision's files are gone", why=f"revision {revision} was deleted", hint="deploy its spec again"
+    )
+
+
+def prepare(home: Home, revision: Revision, files: Mapping[str, str | None], tell: Progress) -> None:
     """Put a revision's files into its folder, whole or not at all.
 
     Args:
         home: the deployment's folder.
         revision: what to prepare.
         files: the paths of its `model`, `handler` and `requirements`, None where it has none.
-        root: the folder of all deployments, where environments are shared.
-        tell: told what takes long.
+        tell: told what takes long; what it raises ends the work.
 
     Raises:
         UsageError: the files are not those that the plan was made with.
-        ProviderFailed: the environment can't be made.
+        ProviderFailed: the environment can't be made, or the files are gone.
     """
-    target = home.revisions / revision.id
-    if (target / "content.json").is_file():
+    if is_whole(home, revision.id):
         return
-    content = revision.content
     if files["model"] is None:
-        raise ProviderFailed(
-            "the revision's files are gone", why=f"revision {revision.id} was deleted", hint="deploy its spec again"
-        )
-    python = sys.executable
-    if files["requirements"] is not None:
-        python = environment(root, Path(files["requirements"]), tell)
-    home.revisions.mkdir(parents=True, exist_ok=True)
+        raise files_gone(revision.id)
+    make_home(home)
     for leftover in home.revisions.glob(".new-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     building = Path(tempfile.mkdtemp(prefix=".new-", dir=home.revisions))
-    _fill(building, content, files, python)
-    building.chmod(0o755)
-    building.rename(target)
+    try:
+        _fill(building, home, revision.content, files, tell)
+        delete_folder(home, f"revisions/{revision.id}")
+        building.rename(home.revisions / revision.id)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
 
 
-def _fill(folder: Path, content: Content, files: Mapping[str, str | None], python: str) -> None:
+def make_home(home: Home) -> None:
+    """Make the folders of the deployment; nobody else may look in, for the model's environment may hold secrets."""
+    home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.logs.mkdir(exist_ok=True)
+    home.revisions.mkdir(exist_ok=True)
+
+
+def _fill(folder: Path, home: Home, content: Content, files: Mapping[str, str | None], tell: Progress) -> None:
     model = Path(str(files["model"]))
     _same(model, content.artifact)
     artifact.copy(model, folder / "model")
@@ -242,7 +307,11 @@ def _fill(folder: Path, content: Content, files: Mapping[str, str | None], pytho
         handler = "code/inference.py"
         (folder / "model" / "code").mkdir(exist_ok=True)
         shutil.copyfile(files["handler"], folder / "model" / handler)
-    artifact.copy_runtime(folder / "runtime")
+    _copy_runtime(folder, home, content.runtime)
+    python = sys.executable
+    if files["requirements"] is not None:
+        _same(Path(files["requirements"]), content.requirements)
+        python = environments.environment(home.path, Path(files["requirements"]), tell)
     launch = RevisionFile(
         python=python,
         environment=dict(content.environment),
@@ -251,7 +320,7 @@ def _fill(folder: Path, content: Content, files: Mapping[str, str | None], pytho
         health_path=content.health.path,
         startup_timeout_s=content.health.startup_timeout.total_seconds(),
     )
-    records.write(folder / "revision.json", launch)
+    records.write(folder / records.LAUNCH, launch)
     (folder / "content.json").write_bytes(_CONTENT.dump_json(content, indent=1))
 
 
@@ -265,60 +334,41 @@ def _same(path: Path, digest: str | None) -> None:
         )
 
 
-def environment(root: Path, requirements: Path, tell: Progress) -> str:
-    """Return the Python of the virtual environment that holds `requirements`, made once per content.
-
-    By uv where it is found, as a command or a package; by pip otherwise.
-    """
-    wanted = "\n".join((sys.version, *_server_requirements(), requirements.read_text()))
-    folder = root / "environments" / hashlib.sha256(wanted.encode()).hexdigest()[:16]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    python = folder / "bin" / "python"
-    with Path(f"{folder}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            tell(f"making an environment for {requirements.name}")
-            for command in _environment_commands(folder, python, requirements):
-                _run(command, requirements)
-            (folder / "complete").touch()
-    return str(python)
-
-
-def _server_requirements() -> Sequence[str]:
-    return tuple(f"{name}=={metadata.version(name)}" if name != "numpy" else name for name in SERVER_PACKAGES)
-
-
-def _environment_commands(folder: Path, python: Path, requirements: Path) -> Sequence[Sequence[str]]:
-    packages = (*_server_requirements(), "-r", str(requirements))
-    uv = [found] if (found := shutil.which("uv")) else [sys.executable, "-m", "uv"]
-    if found or importlib.util.find_spec("uv"):
-        return (
-            [*uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
-            [*uv, "pip", "install", "--quiet", "--python", str(python), *packages],
-        )
-    return (
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages],
+def _copy_runtime(folder: Path, home: Home, digest: str | None) -> None:
+    """Put the serving code with `digest` into `folder`: this mlscale's, or an earlier one's from a revision it made."""
+    if digest == artifact.runtime_digest():
+        artifact.copy_runtime(folder / "runtime")
+        return
+    for other in home.revisions.glob("[!.]*"):
+        if is_whole(home, other.name) and content_of(home, other.name).runtime == digest:
+            shutil.copytree(other / "runtime", folder / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+            return
+    raise ProviderFailed(
+        "the serving code of this deployment is gone",
+        why=f"it is served with {digest}, this mlscale has {artifact.runtime_digest()}",
+        hint="mlscale deploy --refresh-runtime",
     )
 
 
-def _run(command: Sequence[str], requirements: Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise ProviderFailed(
-            "the model's environment can't be made",
-            why="\n".join(done.stderr.strip().splitlines()[-15:]),
-            hint=f"correct {requirements}, or see that the package index can be reached",
-        )
-
-
 def unused(home: Home, keep: Sequence[str]) -> tuple[str, ...]:
-    """Return the folders, relative to `home`, of revisions that are neither in use nor in `keep`."""
+    """Return the folders, relative to `home`, that are of no use any more.
+
+    Those of revisions that are neither in use nor in `keep`, and of environments that none of the others needs.
+    """
     desired = records.read_desired(home.path)
-    used = {each.id for each in desired.revisions} if desired else set()
-    there = [each.name for each in sorted(home.revisions.glob("*"))] if home.revisions.is_dir() else []
-    return tuple(f"revisions/{name}" for name in there if name not in used and name not in keep)
+    kept = {*keep, *(each.id for each in desired.revisions)} if desired else {*keep}
+    needed = {
+        environments.of_python(records.read_launch(home.revisions / name).python, home.path)
+        for name in kept
+        if is_whole(home, name)
+    }
+    revisions = [name for name in _names(home.revisions) if name not in kept]
+    idle = [name for name in _names(home.path / environments.FOLDER) if name not in needed]
+    return (*(f"revisions/{name}" for name in revisions), *(f"{environments.FOLDER}/{name}" for name in idle))
+
+
+def _names(folder: Path) -> Sequence[str]:
+    return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else ()
 
 
 def delete_folder(home: Home, folder: str) -> None:
@@ -331,10 +381,19 @@ def delete_folder(home: Home, folder: str) -> None:
         shutil.rmtree(grave)
 
 
-def delete_home(home: Home) -> None:
+def delete_logs(home: Home, revision: str) -> None:
+    """Delete what the replicas of `revision` wrote."""
+    for path in home.logs.glob(f"{revision}-*.log*"):
+        path.unlink(missing_ok=True)
+
+
+def delete_home(home: Home, tell: Progress) -> None:
     """Delete everything of the deployment; its record goes first, so that a half-deleted one is absent."""
-    (home.path / records.DESIRED).unlink(missing_ok=True)
-    shutil.rmtree(home.path, ignore_errors=True)
+    if not home.path.exists():
+        return
+    with environments.alone(home.path, tell):
+        (home.path / records.DESIRED).unlink(missing_ok=True)
+        shutil.rmtree(home.path, ignore_errors=True)
 
 
 def post(address: str, path: str, body: bytes, content_type: str, accept: str) -> Answer:
@@ -363,13 +422,23 @@ def post(address: str, path: str, body: bytes, content_type: str, accept: str) -
 
 
 def last_lines(path: Path, count: int) -> str:
-    """Return the last `count` lines of a log, an empty text if there is none."""
+    """Return the last `count` lines of a log, as far as they lie in its last 256 kB; empty if there is none."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 64_000))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
+            file.seek(max(0, path.stat().st_size - 256_000))
+            lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return ""
+    return "\n".join(lines[max(0, len(lines) - count) :])
+
+
+def bound_log(path: Path) -> None:
+    """Move a log that has grown too large aside, and empty it under whoever writes (all append)."""
+    with suppress(OSError):
+        if path.stat().st_size > LARGEST_LOG:
+            with suppress(OSError):
+                shutil.copyfile(path, f"{path}.1")
+            os.truncate(path, 0)
 
 
 def log_files(home: Home, query: LogQuery) -> Sequence[Path]:

@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
+from pathlib import Path
 
 from mlscale.errors import MlscaleError, NoCapacity, ProviderFailed, WorkspaceFailed
+
+_MISSING_PACKAGE = re.compile(r"No module named '([\w.]+)'")
+
+PACKAGES = {
+    "sklearn": "scikit-learn",
+    "cv2": "opencv-python",
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "skimage": "scikit-image",
+}
+"""Packages whose name at the index is not the one that is imported."""
 
 
 def failure_of(error: OSError, doing: str) -> MlscaleError:
@@ -17,7 +31,7 @@ def failure_of(error: OSError, doing: str) -> MlscaleError:
     why = f"{doing}: {place}{error.strerror or error}"
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return NoCapacity("the disk is full", why=why, hint="free some space, then: mlscale deploy")
+            return disk_full(why)
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return WorkspaceFailed("the workspace can't be written", why=why, hint="correct its permissions")
         case errno.EMFILE | errno.ENFILE | errno.EAGAIN | errno.ENOMEM:
@@ -26,6 +40,31 @@ def failure_of(error: OSError, doing: str) -> MlscaleError:
             return ProviderFailed("this machine refused", why=why, hint="mlscale doctor")
 
 
+def disk_full(why: str) -> NoCapacity:
+    """Return the error for a disk without room."""
+    return NoCapacity("the disk is full", why=why, hint="free some space, then: mlscale deploy")
+
+
 def start_failure(what: str, why: str) -> ProviderFailed:
-    """Return the error for a revision whose replicas don't become healthy."""
-    return ProviderFailed(what, why=why, hint="mlscale logs")
+    """Return the error for a revision whose replicas don't become healthy; a missing package has its own hint."""
+    missing = _MISSING_PACKAGE.search(why)
+    if missing is None:
+        return ProviderFailed(what, why=why, hint="mlscale logs")
+    module = missing[1].partition(".")[0]
+    package = PACKAGES.get(module, module)
+    return ProviderFailed(
+        what,
+        why=why,
+        hint=f"add {package} to requirements.txt, and in the spec model: {{requirements: requirements.txt}}",
+    )
+
+
+def install_failure(said: str, requirements: Path) -> MlscaleError:
+    """Return the error for an environment that can't be made; `said` is the end of what the installer wrote."""
+    if os.strerror(errno.ENOSPC) in said:
+        return disk_full(said)
+    return ProviderFailed(
+        "the model's environment can't be made",
+        why=said,
+        hint=f"correct {requirements}, or see that the package index can be reached",
+    )

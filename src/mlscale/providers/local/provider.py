@@ -27,9 +27,9 @@ from mlscale.providers.contract import (
     Work,
 )
 from mlscale.providers.local import client, records, translate
-from mlscale.providers.local.client import Home
+from mlscale.providers.local.client import Home, State
 from mlscale.providers.local.failures import start_failure
-from mlscale.providers.local.records import Desired, DesiredRevision, ObservedRevision
+from mlscale.providers.local.records import Desired, DesiredRevision, Observed, ObservedRevision
 from mlscale.providers.local.translate import (
     AddRevision,
     AwaitRevision,
@@ -44,7 +44,7 @@ from mlscale.providers.local.translate import (
     StopEndpoint,
 )
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 40.0
 LITTLE_DISK_MIB = 500
 
@@ -76,11 +76,10 @@ class Local:
             desired = records.read_desired(home.path)
             if desired is None:
                 return None
-            observed = records.read_observed(home.path)
-            contents = {each.id: client.content_of(home, each.id) for each in desired.revisions}
-            trouble = client.trouble(home, observed, self._clock.now())
-        found = {key: content for key, content in contents.items() if content}
-        return translate.deployment(identity, desired, found, observed, trouble)
+            found = client.supervision(home, self._clock.now())
+            lost = next((each.id for each in desired.revisions if not client.is_whole(home, each.id)), None)
+        damage = f"the files of revision {lost} are gone" if lost else ""
+        return translate.deployment(identity, desired, found.observed, trouble=found.trouble, damage=damage)
 
     def steps(self, asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish) -> Steps:
         """Return the steps from `seen` to `asked`."""
@@ -104,7 +103,7 @@ class Local:
                         "handler": payload.handler,
                         "requirements": payload.requirements,
                     }
-                    client.prepare(home, payload.revision, files, self._root, progress)
+                    client.prepare(home, payload.revision, files, progress)
                 case AwaitRevision():
                     return self.poll(step, "start")
                 case Bake():
@@ -115,8 +114,9 @@ class Local:
                         return self.poll(step, "taken up")
                 case DeleteFiles():
                     client.delete_folder(home, payload.folder)
+                    client.delete_logs(home, Path(payload.folder).name)
                 case StopEndpoint():
-                    self._stop(home)
+                    self._stop(home, progress)
                 case _:
                     assert_never(payload)
         return DONE
@@ -126,12 +126,11 @@ class Local:
         home = self._home_of(step)
         payload = _payload(step)
         desired = records.read_desired(home.path)
-        observed = records.read_observed(home.path)
         match payload:
             case StartEndpoint():
-                return desired is not None and not client.trouble(home, observed, self._clock.now())
+                return desired is not None and client.supervision(home, self._clock.now()).state is State.RUNS
             case PrepareRevision():
-                return client.content_of(home, payload.revision.id) is not None
+                return client.is_whole(home, payload.revision.id)
             case AwaitRevision():
                 return self.poll(step, "start").work is Work.DONE
             case Bake():
@@ -199,19 +198,20 @@ class Local:
         return Home(self._root / "local" / _payload(step).name)
 
     def _start(self, home: Home, payload: StartEndpoint) -> None:
-        home.path.mkdir(parents=True, exist_ok=True)
-        home.logs.mkdir(exist_ok=True)
+        client.make_home(home)
         if records.read_desired(home.path) is None:
             fresh = Desired(name=payload.name, host=payload.host, port=payload.port, scaling=payload.scaling)
             records.write(home.path / records.DESIRED, fresh)
+        client.end_silent_supervisor(home)
         client.start_supervisor(home)
         client.await_beat(home, START_TIMEOUT_S)
 
-    def _stop(self, home: Home) -> None:
+    def _stop(self, home: Home, progress: Progress) -> None:
         observed = records.read_observed(home.path)
+        client.end_silent_supervisor(home)
         client.stop_supervisor(home, STOP_TIMEOUT_S)
         client.end_replicas(observed, home)
-        client.delete_home(home)
+        client.delete_home(home, progress)
 
     def _health(self, home: Home, payload: AwaitRevision, operation: str) -> Outcome:
         seen, wanted = self._observed(home, payload.id)
@@ -220,6 +220,8 @@ class Local:
         healthy = sum(replica.health == "healthy" for replica in seen.replicas)
         if healthy >= max(1, min(wanted, seen.wanted)):
             return Outcome(Work.DONE, operation, f"{healthy} healthy")
+        if not client.is_whole(home, payload.id):
+            raise client.files_gone(payload.id)
         if seen.failures >= BROKEN_AFTER:
             raise self._broken(home, seen, f"revision {payload.id} does not start")
         return Outcome(Work.RUNNING, operation, f"{healthy} of {wanted} replicas healthy")
@@ -234,28 +236,32 @@ class Local:
         return Outcome(Work.RUNNING, operation, f"watched for {left.total_seconds():.0f} s more")
 
     def _taken_up(self, home: Home, operation: str) -> Outcome:
-        desired, observed = records.read_desired(home.path), records.read_observed(home.path)
-        if desired is None or observed is None:
+        desired, observed = self._read(home)
+        if desired is None:
             raise ProviderFailed("the deployment's record is gone", why=str(home.path), hint="mlscale deploy")
-        trouble = client.trouble(home, observed, self._clock.now())
-        if trouble:
-            raise ProviderFailed("the supervisor does not answer", why=trouble, hint="mlscale deploy")
-        if observed.failed:
-            raise ProviderFailed("the gateway can't serve", why=observed.failed, hint="mlscale status")
-        work = Work.DONE if observed.generation >= desired.generation else Work.RUNNING
-        return Outcome(work, operation)
+        return Outcome(Work.RUNNING if observed is None else Work.DONE, operation)
 
     def _observed(self, home: Home, revision: str) -> tuple[ObservedRevision | None, int]:
         """Return how `revision` runs, None until the supervisor knows it, and how many replicas it starts with."""
-        observed = records.read_observed(home.path)
-        trouble = client.trouble(home, observed, self._clock.now())
-        if trouble:
-            raise ProviderFailed("the supervisor does not answer", why=trouble, hint="mlscale deploy")
-        if observed and observed.failed:
-            raise ProviderFailed("the gateway can't serve", why=observed.failed, hint="mlscale status")
-        desired = records.read_desired(home.path)
+        desired, observed = self._read(home)
         wanted = next((each.start_with for each in desired.revisions if each.id == revision), 1) if desired else 1
         return next((each for each in observed.revisions if each.id == revision), None) if observed else None, wanted
+
+    def _read(self, home: Home) -> tuple[Desired | None, Observed | None]:
+        """Return what is desired, and what the supervisor has made of it: None until it has taken it up.
+
+        Raises:
+            ProviderFailed: no supervisor answers, or its gateway can't serve.
+        """
+        found = client.supervision(home, self._clock.now())
+        if found.trouble:
+            raise ProviderFailed("the supervisor does not answer", why=found.trouble, hint="mlscale deploy")
+        desired, observed = records.read_desired(home.path), found.observed
+        if observed is None or (desired and observed.generation < desired.generation):
+            return desired, None
+        if observed.failed:
+            raise ProviderFailed("the gateway can't serve", why=observed.failed, hint="mlscale status")
+        return desired, observed
 
     def _broken(self, home: Home, seen: ObservedRevision, what: str) -> MlscaleError:
         detail = next((replica.detail for replica in seen.replicas if replica.detail), "no replica is healthy")
@@ -271,9 +277,16 @@ def _changed(
     revisions = desired.revisions
     match payload:
         case AddRevision():
-            if any(each.id == payload.id for each in revisions):
+            revision = payload.revision
+            if any(each.id == revision.id for each in revisions):
                 return desired
-            new = DesiredRevision(id=payload.id, role=Role.CANDIDATE, share=0, start_with=payload.start_with)
+            new = DesiredRevision(
+                id=revision.id,
+                content=revision.content,
+                role=Role.CANDIDATE,
+                share=0,
+                start_with=payload.start_with,
+            )
             return desired.model_copy(update={"revisions": (*revisions, new)})
         case ShiftTraffic():
             shifted = tuple(

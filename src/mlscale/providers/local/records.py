@@ -8,12 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from mlscale.deployment import Role, Scaling
+from mlscale.deployment import Content, Role, Scaling
+from mlscale.errors import WorkspaceFailed
 
 DESIRED = "desired.json"
 OBSERVED = "observed.json"
+LAUNCH = "revision.json"
 LOCK = "supervisor.lock"
 SUPERVISOR_LOG = "supervisor.log"
 
@@ -27,9 +29,13 @@ class Record(BaseModel):
 
 
 class DesiredRevision(Record):
-    """A revision to run: its folder is `revisions/<id>`; `start_with` replicas before autoscaling has its say."""
+    """A revision to run: its folder is `revisions/<id>`; `start_with` replicas before autoscaling has its say.
+
+    `content` stands here as well, so that a revision whose folder was deleted by hand is still known for what it is.
+    """
 
     id: str
+    content: Content
     role: Role
     share: int
     start_with: int
@@ -103,13 +109,46 @@ class RevisionFile(Record):
 
 
 def read_desired(home: Path) -> Desired | None:
-    """Return what is desired in `home`, None if nothing ever was."""
-    return _read(home / DESIRED, TypeAdapter(Desired))
+    """Return what is desired in `home`, None if nothing ever was.
+
+    Raises:
+        WorkspaceFailed: it is there and can't be understood.
+    """
+    try:
+        return _record(home / DESIRED, TypeAdapter(Desired))
+    except FileNotFoundError:
+        return None
 
 
 def read_observed(home: Path) -> Observed | None:
-    """Return what the supervisor of `home` last saw, None if none ever ran."""
-    return _read(home / OBSERVED, TypeAdapter(Observed))
+    """Return what the supervisor of `home` last saw, None if none ever ran or its words make no sense."""
+    try:
+        return _record(home / OBSERVED, TypeAdapter(Observed))
+    except (FileNotFoundError, WorkspaceFailed):
+        return None
+
+
+def read_launch(folder: Path) -> RevisionFile:
+    """Return how the replicas of the revision in `folder` are started.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        WorkspaceFailed: it can't be understood.
+    """
+    return _record(folder / LAUNCH, TypeAdapter(RevisionFile))
+
+
+def _record(path: Path, adapter: TypeAdapter[R]) -> R:
+    try:
+        return adapter.validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise WorkspaceFailed(
+            "a record of the deployment can't be read",
+            why=f"{path}: {place} {first['msg']}",
+            hint="use the mlscale that wrote it",
+        ) from error
 
 
 def write(path: Path, record: Record) -> None:
@@ -124,10 +163,3 @@ def write(path: Path, record: Record) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _read(path: Path, adapter: TypeAdapter[R]) -> R | None:
-    try:
-        return adapter.validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None

@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlscale.errors import WorkspaceFailed
+from mlscale.providers.local import client, records
 from mlscale.providers.local.records import ObservedReplica, RevisionFile
 from mlscale.serving.listener import free_port
 from mlscale.serving.upstream import Upstream, UpstreamBrokenError
@@ -22,8 +24,11 @@ CHECK_TIMEOUT_S = 2.0
 UNHEALTHY_AFTER = 3
 BACK_OFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 SETTLED_AFTER_S = 60.0
+FILES_AGAIN_S = 1.0
+"""How soon a replica whose files are gone looks for them again: `deploy` puts them back."""
+
 DRAIN_S = 30.0
-LARGEST_LOG = 10 * 2**20
+END_S = 5.0
 
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "SYSTEMROOT")
 """What a replica gets of the supervisor's environment; a model sees no credentials of whoever deployed it."""
@@ -36,7 +41,6 @@ class Replica:
     name: str
     folder: Path
     log: Path
-    launch: RevisionFile
     changed: Callable[[], None]
     health: str = "starting"
     restarts: int = 0
@@ -61,6 +65,11 @@ class Replica:
             detail=self.detail,
         )
 
+    @property
+    def healthy_pid(self) -> int:
+        """The process that serves, 0 while none does."""
+        return self._process.pid if self._process and self.health == "healthy" else 0
+
     async def drain(self) -> None:
         """Let open requests end, then end the process; it is out of rotation already."""
         self._become("draining")
@@ -71,57 +80,77 @@ class Replica:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        await self._end(DRAIN_S)
+        await self._end(END_S)
 
     async def _live(self) -> None:
         while True:
             begun = time.monotonic()
-            await self._spawn()
-            watched = asyncio.ensure_future(self._checked())
+            try:
+                launch = records.read_launch(self.folder)
+                await self._spawn(launch)
+            except FileNotFoundError as error:
+                self._become("backing_off", f"its files are gone: {error.filename}")
+                await asyncio.sleep(FILES_AGAIN_S)
+                continue
+            except (OSError, WorkspaceFailed) as error:
+                self._become("backing_off", f"it can't be started: {error}")
+                await self._back_off()
+                continue
+            watched = asyncio.ensure_future(self._checked(launch))
             try:
                 await self._process_ended(watched)
             finally:
                 watched.cancel()
             if time.monotonic() - begun > SETTLED_AFTER_S:
                 self.failures = 0
-            self.failures += 1
             self.restarts += 1
             self._become("backing_off")
-            await asyncio.sleep(BACK_OFF_S[min(self.failures, len(BACK_OFF_S)) - 1])
+            await self._back_off()
 
-    async def _spawn(self) -> None:
+    async def _back_off(self) -> None:
+        self.failures += 1
+        await asyncio.sleep(BACK_OFF_S[min(self.failures, len(BACK_OFF_S)) - 1])
+
+    async def _spawn(self, launch: RevisionFile) -> None:
         self.upstream = Upstream(self.name, HOST, free_port(HOST))
-        if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
-            self.log.replace(self.log.with_suffix(".log.1"))
+        self.log.parent.mkdir(exist_ok=True)
         with self.log.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                self.launch.python,
-                "-m",
-                "mlscale.serving.server",
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                cwd=self.folder / "model",
-                env=self._environment(self.upstream.port),
+            spawning = asyncio.ensure_future(
+                asyncio.create_subprocess_exec(
+                    launch.python,
+                    "-m",
+                    "mlscale.serving.server",
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    cwd=self.folder / "model",
+                    env=self._environment(launch, self.upstream.port),
+                )
             )
+            try:
+                self._process = await asyncio.shield(spawning)
+            except asyncio.CancelledError:
+                # Drained in this very moment: the process must be known to be ended.
+                self._process = await spawning
+                raise
         self._become("starting")
 
-    def _environment(self, port: int) -> dict[str, str]:
+    def _environment(self, launch: RevisionFile, port: int) -> dict[str, str]:
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         ours = {
             "PYTHONPATH": str(self.folder / "runtime"),
             "PYTHONUNBUFFERED": "1",
             "MLSCALE_MODEL_DIR": str(self.folder / "model"),
-            "MLSCALE_FRAMEWORK": self.launch.framework,
-            "MLSCALE_HEALTH_PATH": self.launch.health_path,
+            "MLSCALE_FRAMEWORK": launch.framework,
+            "MLSCALE_HEALTH_PATH": launch.health_path,
             "MLSCALE_HOST": HOST,
             "MLSCALE_PORT": str(port),
             "MLSCALE_PARENT_PID": str(os.getpid()),
         }
-        if self.launch.handler:
-            ours["MLSCALE_HANDLER"] = self.launch.handler
-        return {**kept, **self.launch.environment, **ours}
+        if launch.handler:
+            ours["MLSCALE_HANDLER"] = launch.handler
+        return {**kept, **launch.environment, **ours}
 
     async def _process_ended(self, watched: asyncio.Task[str]) -> None:
         """Return when the process ended, by itself or because its checks failed; `detail` says how."""
@@ -136,27 +165,27 @@ class Replica:
         self._become("unhealthy", watched.result())
         await self._end(1.0)
 
-    async def _checked(self) -> str:
+    async def _checked(self, launch: RevisionFile) -> str:
         """Return why the replica is not healthy any more; until then keep `health` true."""
-        limit = time.monotonic() + self.launch.startup_timeout_s
-        while not await self._answers():
+        limit = time.monotonic() + launch.startup_timeout_s
+        while not await self._answers(launch.health_path):
             if time.monotonic() > limit:
-                return f"not healthy within {self.launch.startup_timeout_s:g} s of its start"
+                return f"not healthy within {launch.startup_timeout_s:g} s of its start"
             await asyncio.sleep(CHECK_STARTING_S)
         self.failures = 0
         self._become("healthy", "")
         missed = 0
         while missed < UNHEALTHY_AFTER:
             await asyncio.sleep(CHECK_HEALTHY_S)
-            missed = 0 if await self._answers() else missed + 1
-        return f"GET {self.launch.health_path} failed {missed} times in a row"
+            missed = 0 if await self._answers(launch.health_path) else missed + 1
+        return f"GET {launch.health_path} failed {missed} times in a row"
 
-    async def _answers(self) -> bool:
+    async def _answers(self, path: str) -> bool:
         if self.upstream is None:
             return False
         probe = Upstream(self.name, HOST, self.upstream.port)
         try:
-            answer = await asyncio.wait_for(probe.request("GET", self.launch.health_path, {}, b""), CHECK_TIMEOUT_S)
+            answer = await asyncio.wait_for(probe.request("GET", path, {}, b""), CHECK_TIMEOUT_S)
         except (UpstreamBrokenError, TimeoutError):
             return False
         finally:
@@ -186,12 +215,5 @@ class Replica:
 
 def _ended(code: int, log: Path) -> str:
     how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    last = _last_line(log)
+    last = client.last_lines(log, 1).strip()[:300]
     return f"{how}: {last}" if last else how
-
-
-def _last_line(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4000))
-        lines = file.read().decode(errors="replace").strip().splitlines()
-    return lines[-1][:300] if lines else ""

@@ -7,29 +7,32 @@ import fcntl
 import os
 import signal
 import sys
+import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from mlscale.autoscaling.policy import Memory, Window, desired_replicas, effective_bounds
-from mlscale.deployment import Scaling
+from mlscale.deployment import Metric, Scaling
+from mlscale.errors import WorkspaceFailed
 from mlscale.providers.local import client, records
 from mlscale.providers.local.client import Home
-from mlscale.providers.local.records import (
-    Desired,
-    DesiredRevision,
-    Observed,
-    ObservedRevision,
-    RevisionFile,
-)
+from mlscale.providers.local.processes import process_started
+from mlscale.providers.local.records import Desired, DesiredRevision, Observed, ObservedRevision
 from mlscale.providers.local.replicas import Replica
 from mlscale.serving.gateway import Gateway, Route
 from mlscale.serving.listener import Listener, free_port
+from mlscale.serving.upstream import Upstream
 
 LOOK_EVERY_S = 0.05
 BEAT_EVERY_S = 1.0
 SCALE_EVERY_S = 2.0
+LOCK_WITHIN_S = 1.0
+"""Whoever looks whether the lock is held holds it for a moment: one failed try does not mean another supervisor."""
+
 WINDOW_S = 60.0
 """Requests are counted over this window, as CloudWatch's one-minute metrics are."""
 
@@ -40,34 +43,45 @@ CONCURRENCY_WINDOW_S = 10.0
 class Fleet:
     """One revision's replicas, and the count that is wanted now."""
 
-    def __init__(self, home: Home, desired: DesiredRevision, supervisor: Supervisor) -> None:
-        folder = home.revisions / desired.id
+    def __init__(self, home: Home, desired: DesiredRevision, wanted: int, supervisor: Supervisor) -> None:
         self.id = desired.id
         self.share = desired.share
-        self.wanted = desired.start_with
+        self.wanted = wanted
         self.replicas: list[Replica] = []
-        self._folder = folder
+        self._folder = home.revisions / desired.id
         self._logs = home.logs
         self._supervisor = supervisor
-        self._launch = RevisionFile.model_validate_json((folder / "revision.json").read_bytes())
         self._number = 0
         self._memory = Memory()
-        self._requests: list[tuple[float, int]] = []
-        self._open: list[tuple[float, int]] = []
-        self._cpu: tuple[float, float] | None = None
+        self._measured_since: float | None = None
+        self._requests: deque[tuple[float, int]] = deque()
+        self._open: deque[tuple[float, int]] = deque()
+        self._cpu: tuple[float, Mapping[int, float]] = (0.0, {})
 
     def resize(self) -> None:
         """Start or drain replicas until there are as many as wanted; the newest go first."""
         while len(self.replicas) < self.wanted:
             self._number += 1
             name = f"{self.id}-{self._number}"
-            replica = Replica(name, self._folder, self._logs / f"{name}.log", self._launch, self._supervisor.changed)
+            replica = Replica(name, self._folder, self._logs / f"{name}.log", self._supervisor.changed)
             self.replicas.append(replica)
             replica.start()
         while len(self.replicas) > self.wanted:
             self._supervisor.drain(self.replicas.pop())
 
-    def scale(self, scaling: Scaling, counted: int, open_now: int, now_s: float) -> None:
+    def measure(self, counted: int, open_now: int, now_s: float) -> None:
+        """Remember how many requests were answered so far, and how many are open now."""
+        if self._measured_since is None:
+            self._measured_since = now_s
+        for kept, value, window_s in (
+            (self._requests, counted, WINDOW_S),
+            (self._open, open_now, CONCURRENCY_WINDOW_S),
+        ):
+            kept.append((now_s, value))
+            while now_s - kept[0][0] > window_s:
+                kept.popleft()
+
+    def scale(self, scaling: Scaling, now_s: float) -> None:
         """Decide how many replicas are wanted: the policy's word, or the bounds' alone when there is none."""
         now = datetime.now(UTC)
         if not (scaling.target or scaling.steps):
@@ -76,42 +90,27 @@ class Fleet:
             return
         window = Window(
             replicas=self.wanted,
-            requests_per_minute=self._rate(counted, now_s),
-            open_requests=self._mean_open(open_now, now_s),
+            requests_per_minute=(self._requests[-1][1] - self._requests[0][1]) * 60.0 / WINDOW_S,
+            open_requests=sum(count for _, count in self._open) / len(self._open),
             cpu_percent=self._cpu_percent(now_s),
+            is_whole=now_s - (self._measured_since or now_s) >= _longest_window(scaling),
         )
         wanted, self._memory, reason = desired_replicas(scaling, window, self._memory, now)
         if wanted != self.wanted:
             _log(f"revision {self.id}: {self.wanted} -> {wanted} replicas ({reason})")
             self.wanted = wanted
 
-    def sample(self, open_now: int, now_s: float) -> None:
-        """Remember how many requests are open now."""
-        self._open = [each for each in self._open if now_s - each[0] <= CONCURRENCY_WINDOW_S]
-        self._open.append((now_s, open_now))
-
-    def _rate(self, counted: int, now_s: float) -> float:
-        self._requests = [each for each in self._requests if now_s - each[0] <= WINDOW_S]
-        self._requests.append((now_s, counted))
-        return (counted - self._requests[0][1]) * 60.0 / WINDOW_S
-
-    def _mean_open(self, open_now: int, now_s: float) -> float:
-        self.sample(open_now, now_s)
-        return sum(count for _, count in self._open) / len(self._open)
-
     def _cpu_percent(self, now_s: float) -> float | None:
-        """Return the mean percent of one core that a replica used since the last look (proc(5), fields 14, 15)."""
-        used = 0.0
-        for replica in self.replicas:
-            try:
-                fields = Path(f"/proc/{replica.observed().pid}/stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            used += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        before, self._cpu = self._cpu, (now_s, used)
-        if before is None or now_s <= before[0] or used < before[1] or not self.replicas:
+        """Return the mean percent of one core that a healthy replica used since the last look; None if not known.
+
+        One that came since is left out: what it used to load its model is no load.
+        """
+        used = {pid: seconds for each in self.replicas if (pid := each.healthy_pid) and (seconds := _cpu_seconds(pid))}
+        (before_s, before), self._cpu = self._cpu, (now_s, used)
+        known = used.keys() & before.keys()
+        if not known:
             return None
-        return 100.0 * (used - before[1]) / (now_s - before[0]) / len(self.replicas)
+        return 100.0 * sum(used[pid] - before[pid] for pid in known) / (now_s - before_s) / len(known)
 
     def observed(self) -> ObservedRevision:
         """Return it as it is now."""
@@ -129,6 +128,20 @@ class Fleet:
         return Route(self.id, self.share, ready)
 
 
+def _longest_window(scaling: Scaling) -> float:
+    metrics = [*(each.metric for each in scaling.target), *(each.metric for each in scaling.steps)]
+    return WINDOW_S if Metric.INVOCATIONS_PER_REPLICA in metrics else CONCURRENCY_WINDOW_S
+
+
+def _cpu_seconds(pid: int) -> float | None:
+    """Return the processor time of `pid` so far, None where the system does not say (proc(5), fields 14 and 15)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Supervisor:
     """The loop. One `changed` from anywhere makes it look again at once."""
 
@@ -139,14 +152,17 @@ class Supervisor:
         self._fleets: dict[str, Fleet] = {}
         self._listener: Listener | None = None
         self._address = ("", -1)
-        self._failed = ""
+        self._unbound = ""
+        self._unread = ""
+        self._published: list[tuple[str, int, tuple[Upstream, ...]]] | None = None
         self._draining: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._stopping = False
         before = records.read_observed(home.path)
         self._last_port = before.port if before else 0
+        self._last_wanted = {each.id: each.wanted for each in before.revisions} if before else {}
         self._seen: object = None
-        self._started = client.process_started(os.getpid())
+        self._started = process_started(os.getpid())
 
     def changed(self) -> None:
         """Look again soon."""
@@ -171,6 +187,7 @@ class Supervisor:
             now_s = loop.time()
             await self._bind()
             self._sync()
+            self._measure(now_s)
             if now_s >= next_scale:
                 next_scale = now_s + SCALE_EVERY_S
                 self._scale(now_s)
@@ -190,37 +207,46 @@ class Supervisor:
         except FileNotFoundError:
             return False
         seen = (stat.st_mtime_ns, stat.st_ino)
-        if seen != self._seen:
+        if seen == self._seen:
+            return True
+        self._seen, self._unread = seen, ""
+        self._wake.set()
+        try:
             desired = records.read_desired(self._home.path)
-            if desired is None:
-                return False
-            self._desired, self._seen = desired, seen
-            self._wake.set()
-        return True
+        except WorkspaceFailed as error:
+            # What serves goes on as it was last desired.
+            self._unread = error.why
+            _log(str(error))
+            return True
+        self._desired = desired or self._desired
+        return desired is not None
 
     async def _bind(self) -> None:
-        """Listen where it is desired; a taken port is told, and tried again."""
-        wanted = (self._desired.host, self._desired.port)
-        if wanted == self._address and self._listener:
+        """Listen where it is desired; a taken port is told, and tried again while the old one goes on."""
+        host, port = wanted = (self._desired.host, self._desired.port)
+        if self._listener and (
+            wanted == self._address or (host == self._listener.host and port in (0, self._last_port))
+        ):
+            self._address, self._unbound = wanted, ""
             return
-        port = self._desired.port
-        candidates = [port] if port else [*filter(None, [self._last_port]), free_port(self._desired.host)]
+        candidates = [port] if port else [*filter(None, [self._last_port]), free_port(host)]
+        failed = ""
         for candidate in candidates:
             try:
-                listener = Listener(self._gateway, self._desired.host, candidate)
+                listener = Listener(self._gateway, host, candidate)
             except OSError as error:
-                failed = f"{self._desired.host}:{candidate} can't be used: {error.strerror}"
+                failed = f"{host}:{candidate} can't be used: {error.strerror}"
                 continue
             if self._listener:
                 await self._listener.stop()
-            self._listener, self._address, self._failed = listener, wanted, ""
+            self._listener, self._address, self._unbound = listener, wanted, ""
             self._last_port = candidate
             _log(f"listening on http://{listener.host}:{listener.port}")
             self._wake.set()
             return
-        if failed != self._failed:
+        if failed != self._unbound:
             _log(failed)
-            self._failed = failed
+            self._unbound = failed
             self._wake.set()
 
     def _sync(self) -> None:
@@ -232,19 +258,26 @@ class Supervisor:
             self._publish()
             fleet.resize()
         for revision, desired in wanted.items():
-            fleet_or_none = self._fleets.get(revision)
-            if fleet_or_none is None:
-                fleet_or_none = self._fleets[revision] = Fleet(self._home, desired, self)
-                _log(f"revision {revision}: {desired.start_with} replicas")
-            fleet_or_none.share = desired.share
-            fleet_or_none.resize()
+            if revision not in self._fleets:
+                # A supervisor that takes another's place keeps the counts that autoscaling had set.
+                count = self._last_wanted.get(revision, desired.start_with)
+                self._fleets[revision] = Fleet(self._home, desired, count, self)
+                _log(f"revision {revision}: {count} replicas")
+            self._fleets[revision].share = desired.share
+            self._fleets[revision].resize()
+        self._last_wanted = {}
+
+    def _measure(self, now_s: float) -> None:
+        for fleet in self._fleets.values():
+            if fleet.share:
+                counters = self._gateway.counters.get(fleet.id)
+                counted, open_now = (counters.requests, counters.in_flight) if counters else (0, 0)
+                fleet.measure(counted, open_now, now_s)
 
     def _scale(self, now_s: float) -> None:
         for fleet in self._fleets.values():
-            counters = self._gateway.counters.get(fleet.id)
-            counted, open_now = (counters.requests, counters.in_flight) if counters else (0, 0)
             if fleet.share:
-                fleet.scale(self._desired.scaling, counted, open_now, now_s)
+                fleet.scale(self._desired.scaling, now_s)
                 self._publish()
                 fleet.resize()
 
@@ -252,7 +285,7 @@ class Supervisor:
         """Give the gateway the routes, unless they are as they were: its turns would begin anew."""
         routes = [fleet.route() for fleet in self._fleets.values()]
         facts = [(route.revision, route.share, route.upstreams) for route in routes]
-        if facts != getattr(self, "_published", None):
+        if facts != self._published:
             self._published = facts
             self._gateway.set_routes(routes)
             self._wake.set()
@@ -260,6 +293,8 @@ class Supervisor:
     def _observe(self) -> None:
         revisions = tuple(fleet.observed() for fleet in self._fleets.values())
         self._gateway.gauges = _gauges(revisions)
+        for log in (self._home.path / records.SUPERVISOR_LOG, *self._home.logs.glob("*.log")):
+            client.bound_log(log)
         observed = Observed(
             pid=os.getpid(),
             pid_started=self._started,
@@ -268,7 +303,7 @@ class Supervisor:
             host=self._desired.host,
             port=self._listener.port if self._listener else 0,
             revisions=revisions,
-            failed=self._failed,
+            failed=self._unbound or self._unread,
         )
         try:
             records.write(self._home.path / records.OBSERVED, observed)
@@ -282,8 +317,9 @@ class Supervisor:
         for fleet in self._fleets.values():
             fleet.wanted = 0
             fleet.resize()
-        if self._draining:
-            await asyncio.wait(self._draining)
+        while self._draining:
+            await asyncio.wait(self._draining, timeout=BEAT_EVERY_S)
+            self._observe()
         _log("ended")
 
 
@@ -313,9 +349,7 @@ def main(path: str) -> int:
     """Supervise the deployment in the folder `path`; return at once if another process does."""
     home = Home(Path(path).resolve())
     with (home.path / records.LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _is_ours(lock):
             _log("another supervisor runs")
             return 0
         desired = records.read_desired(home.path)
@@ -326,6 +360,16 @@ def main(path: str) -> int:
         client.end_replicas(records.read_observed(home.path), home)
         asyncio.run(_run(home, desired))
     return 0
+
+
+def _is_ours(lock: IO[str]) -> bool:
+    limit = time.monotonic() + LOCK_WITHIN_S
+    while time.monotonic() < limit:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.01)
+    return False
 
 
 if __name__ == "__main__":

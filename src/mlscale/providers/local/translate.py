@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 from mlscale.deployment import (
     WHOLE,
-    Content,
     Deployment,
     Identity,
     Live,
@@ -25,9 +24,6 @@ from mlscale.plan.diff import changes, share_text
 from mlscale.plan.steps import Change, Step, StepKind
 from mlscale.providers.contract import Steps
 from mlscale.providers.local.records import Desired, Observed, ObservedRevision
-
-GONE = "the supervisor is gone"
-"""How the reason of a deployment begins whose background process does not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,7 @@ class AddRevision:
     """Run a prepared revision beside the others, without traffic."""
 
     name: str
-    id: str
+    revision: Revision
     start_with: int
 
 
@@ -149,17 +145,48 @@ Payload: TypeAlias = (
 
 
 def steps(asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish) -> Steps:
-    """Return the steps from `seen` to `asked`; none where nothing differs and everything runs."""
+    """Return the steps from `seen` to `asked`; none where nothing differs and everything runs.
+
+    What has failed is healed: its files are prepared again if they are gone, and a supervisor is started where none
+    answers.
+    """
     if asked is None:
         return (_stop(seen),) if seen else ()
-    planned: list[Step[object]] = []
-    if seen is None or seen.reason.startswith(GONE):
-        planned.append(_start(asked, seen))
-    started = tuple(step.key for step in planned)
+    start = (_start(asked, seen),) if seen is None or seen.address is None else ()
+    started = tuple(step.key for step in start)
+    if _serves(asked, seen):
+        configure = _configure(asked, seen, started)
+        # The settings may be what is wrong: they come before the wait.
+        heal = _heal(asked, (*started, *(step.key for step in configure))) if _has_failed(seen) else ()
+        return (*start, *configure, *heal, *_drops(asked, seen, started))
     takeover = _takeover(asked, seen, rollout, started)
-    settled = tuple(step.key for step in takeover if step.kind is StepKind.UPDATE) or started
-    drops = _drops(asked, seen, settled)
-    return (*planned, *takeover, *_configure(asked, seen, settled), *drops)
+    settled = (takeover[-1].key,) if takeover else started
+    return (*start, *takeover, *_configure(asked, seen, settled), *_drops(asked, seen, settled))
+
+
+def _serves(asked: Deployment, seen: Deployment | None) -> bool:
+    """Return whether the asked revision is the stable one and has all traffic."""
+    have = seen.stable if seen else None
+    wanted = asked.stable
+    return bool(have and wanted and have.revision.id == wanted.revision.id and have.share == WHOLE)
+
+
+def _has_failed(seen: Deployment | None) -> bool:
+    return seen is not None and (seen.address is None or seen.phase is Phase.FAILED)
+
+
+def _heal(asked: Deployment, after: tuple[str, ...]) -> tuple[Step[object], ...]:
+    """Return the steps that have a revision serve again that did: its files whole, its replicas healthy."""
+    if asked.stable is None:
+        return ()
+    revision = asked.stable.revision
+    prepare = _prepare(asked, revision, StepKind.UPDATE)
+    return (prepare, _wait(asked, revision, (*after, prepare.key)))
+
+
+def _wait(asked: Deployment, revision: Revision, after: tuple[str, ...]) -> Step[object]:
+    payload = AwaitRevision(asked.identity.name, revision.id, revision.content.health.startup_timeout)
+    return Step(f"{revision.id}/wait", StepKind.WAIT, f"revision {revision.id}", payload, after=after)
 
 
 def _start(asked: Deployment, seen: Deployment | None) -> Step[object]:
@@ -178,18 +205,12 @@ def _takeover(
         return ()
     revision = served.revision
     present = {each.revision.id: each for each in seen.revisions} if seen else {}
-    have = present.get(revision.id)
     name = asked.identity.name
-    wait = AwaitRevision(name, revision.id, revision.content.health.startup_timeout)
     label = f"revision {revision.id}"
     planned: list[Step[object]] = []
-    if have and have.role is Role.STABLE and have.share == WHOLE:
-        if started:
-            planned.append(Step(f"{revision.id}/wait", StepKind.WAIT, label, wait, after=started))
-        return tuple(planned)
-    if have is None:
+    if revision.id not in present:
         planned += _new_revision(asked, seen, revision, started)
-    planned.append(Step(f"{revision.id}/wait", StepKind.WAIT, label, wait, after=_last(planned) or started))
+    planned.append(_wait(asked, revision, _last(planned) or started))
     planned.append(
         Step(
             f"{revision.id}/shift",
@@ -214,29 +235,13 @@ def _takeover(
 def _new_revision(
     asked: Deployment, seen: Deployment | None, revision: Revision, started: tuple[str, ...]
 ) -> tuple[Step[object], ...]:
-    content = revision.content
-    label = f"revision {revision.id}"
-    name = asked.identity.name
-    prepare = PrepareRevision(
-        name,
-        revision,
-        model=asked.sources.get(content.artifact),
-        handler=asked.sources.get(content.handler or ""),
-        requirements=asked.sources.get(content.requirements or ""),
-    )
-    add = AddRevision(name, revision.id, start_with=starting_replicas(asked.scaling, seen))
+    add = AddRevision(asked.identity.name, revision, start_with=starting_replicas(asked.scaling, seen))
     return (
-        Step(
-            f"{revision.id}/prepare",
-            StepKind.CREATE,
-            f"files of {label}",
-            prepare,
-            expected=timedelta(seconds=30 if content.requirements else 1),
-        ),
+        _prepare(asked, revision, StepKind.CREATE),
         Step(
             f"{revision.id}/add",
             StepKind.CREATE,
-            f"{label} with {_replicas_text(add.start_with)}",
+            f"revision {revision.id} with {_replicas_text(add.start_with)}",
             add,
             after=(*started, f"{revision.id}/prepare"),
             changes=_content_changes(asked, seen),
@@ -244,10 +249,27 @@ def _new_revision(
     )
 
 
+def _prepare(asked: Deployment, revision: Revision, kind: StepKind) -> Step[object]:
+    content = revision.content
+    payload = PrepareRevision(
+        asked.identity.name,
+        revision,
+        model=asked.sources.get(content.artifact),
+        handler=asked.sources.get(content.handler or ""),
+        requirements=asked.sources.get(content.requirements or ""),
+    )
+    expected = timedelta(seconds=30 if content.requirements else 1)
+    return Step(f"{revision.id}/prepare", kind, f"files of revision {revision.id}", payload, expected=expected)
+
+
 def starting_replicas(scaling: Scaling, seen: Deployment | None) -> int:
-    """Return how many replicas a new revision starts with: what autoscaling has set for the old one, in bounds."""
+    """Return how many replicas a new revision starts with: what autoscaling has set for the old one, in bounds.
+
+    The bounds are the widest that the schedule ever gives: it is not for a takeover to undo them.
+    """
     live = seen.stable.live if seen and seen.stable else None
-    return max(scaling.min, min(scaling.max, live.desired if live else scaling.min))
+    most = max(scaling.max, *(each.max or each.min or 0 for each in scaling.schedule), 0)
+    return max(scaling.min, min(most, live.desired if live else scaling.min))
 
 
 def _configure(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]) -> tuple[Step[object], ...]:
@@ -317,23 +339,22 @@ def garbage_steps(name: str, folders: tuple[str, ...]) -> Steps:
 
 
 def deployment(
-    identity: Identity,
-    desired: Desired,
-    contents: Mapping[str, Content],
-    observed: Observed | None,
-    trouble: str,
+    identity: Identity, desired: Desired, observed: Observed | None, *, trouble: str = "", damage: str = ""
 ) -> Deployment:
-    """Return what is there, from the two records, the revisions' contents by id, and `trouble` with the supervisor.
+    """Return what is there, from what is desired and what is observed.
 
-    `trouble` is empty while the supervisor runs.
+    Args:
+        identity: what it is called.
+        desired: the record of what shall be.
+        observed: what the supervisor sees; None while it starts, or when there is trouble with it.
+        trouble: what is wrong with the supervisor; empty while it runs or starts.
+        damage: what is wrong with the files; empty if nothing.
     """
-    seen = {each.id: each for each in observed.revisions} if observed and not trouble else {}
+    seen = {each.id: each for each in observed.revisions} if observed else {}
     revisions = tuple(
-        _served(Revision(each.id, contents[each.id]), each.role, each.share, seen.get(each.id))
-        for each in desired.revisions
-        if each.id in contents
+        _served(Revision(each.id, each.content), each.role, each.share, seen.get(each.id)) for each in desired.revisions
     )
-    phase, reason = _phase(desired, observed, revisions, trouble)
+    phase, reason = _phase(desired, observed, revisions, trouble or damage)
     return Deployment(
         identity=identity,
         revisions=revisions,
@@ -342,7 +363,7 @@ def deployment(
         settings={"host": desired.host, "port": str(desired.port)},
         phase=phase,
         reason=reason,
-        address=f"http://{observed.host}:{observed.port}" if observed and observed.port and not trouble else None,
+        address=f"http://{observed.host}:{observed.port}" if observed and observed.port else None,
         spec_hash=desired.spec_hash,
     )
 
