@@ -1,0 +1,485 @@
+"""Steps on this machine: which there are, that they converge from anywhere, and what is told of what is there."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlscale.deployment import (
+    WHOLE,
+    Deployment,
+    Health,
+    Identity,
+    Live,
+    Phase,
+    Replica,
+    Role,
+    RolloutWish,
+    Scaling,
+    ScheduledBounds,
+    ServedRevision,
+    revision_of,
+)
+from mlscale.plan import make
+from mlscale.plan.steps import Change, Step, StepKind
+from mlscale.providers.local.records import (
+    Desired,
+    DesiredRevision,
+    Observed,
+    ObservedReplica,
+    ObservedRevision,
+)
+from mlscale.providers.local.translate import (
+    AddRevision,
+    AwaitRevision,
+    Bake,
+    Configure,
+    DropRevision,
+    PrepareRevision,
+    PromoteRevision,
+    ShiftTraffic,
+    StartEndpoint,
+    StopEndpoint,
+    deployment,
+    garbage_steps,
+    starting_replicas,
+    steps,
+)
+from tests.builders import NOON, a_content, a_deployment
+
+IDENTITY = Identity("local", "reviews")
+SCALING = Scaling(min=1, max=4)
+ONE, TWO, THREE = (revision_of(a_content(name)) for name in ("one", "two", "three"))
+PLAIN = RolloutWish()
+BAKED = RolloutWish("blue_green", timedelta(minutes=5))
+SOURCES = {"one": "/models/one", "two": "/models/two", "three": "/models/three"}
+
+
+def asked(artifact: str = "one", **fields: object) -> Deployment:
+    """Return what is asked for: one revision, on this machine."""
+    return replace(a_deployment(artifact, identity=IDENTITY, scaling=SCALING, sources=SOURCES), **fields)  # type: ignore[arg-type]
+
+
+def seen(*revisions: ServedRevision, **fields: object) -> Deployment:
+    """Return what runs; without arguments the revision `one`, with two replicas."""
+    served = revisions or (ServedRevision(ONE, Role.STABLE, WHOLE, Live(2, 2)),)
+    known = asked(revisions=served, sources={}, address="http://127.0.0.1:8123")
+    return replace(known, **fields)  # type: ignore[arg-type]
+
+
+def keys(planned: Iterable[Step[object]]) -> list[str]:
+    """Return what the steps are and do."""
+    return [step.key for step in planned]
+
+
+def test_a_first_deploy_starts_everything() -> None:
+    """The endpoint and the files come first, then the replicas, their health, the traffic, and the settings."""
+    id_ = ONE.id
+    prepare, add = f"{id_}/prepare", f"{id_}/add"
+
+    planned = steps(asked(), None, BAKED)
+
+    assert [(step.key, step.kind, step.payload, step.after) for step in planned] == [
+        ("endpoint/start", StepKind.CREATE, StartEndpoint("reviews", "127.0.0.1", 0, scaling=SCALING), ()),
+        (prepare, StepKind.CREATE, PrepareRevision("reviews", ONE, "/models/one", None, None), ()),
+        (add, StepKind.CREATE, AddRevision("reviews", ONE, start_with=1), ("endpoint/start", prepare)),
+        (f"{id_}/wait", StepKind.WAIT, AwaitRevision("reviews", id_, timedelta(minutes=10)), (add,)),
+        (f"{id_}/shift", StepKind.SHIFT, ShiftTraffic("reviews", id_), (f"{id_}/wait",)),
+        (f"{id_}/promote", StepKind.UPDATE, PromoteRevision("reviews", id_), (f"{id_}/shift",)),
+        (
+            "endpoint/configure",
+            StepKind.UPDATE,
+            Configure("reviews", SCALING, {}, "127.0.0.1", 0, ""),
+            (f"{id_}/promote",),
+        ),
+    ]
+    assert not any(step.destroys or step.interrupts for step in planned)
+
+
+@pytest.mark.parametrize("rollout", [PLAIN, BAKED])
+def test_no_difference_is_no_step(rollout: RolloutWish) -> None:
+    """What runs as asked is left alone, whatever its counts are."""
+    for count in (1, 4, 9):
+        running = ServedRevision(ONE, Role.STABLE, WHOLE, Live(count, count))
+
+        assert steps(asked(), seen(running), rollout) == ()
+
+
+def test_a_changed_model_starts_beside_the_old_one() -> None:
+    """The new revision gets the traffic when it is healthy, and the old one goes last."""
+    planned = steps(asked("two"), seen(), PLAIN)
+
+    assert keys(planned) == [
+        *(f"{TWO.id}/{act}" for act in ("prepare", "add", "wait", "shift", "promote")),
+        f"{ONE.id}/drop",
+    ]
+    assert planned[1].changes == (Change("model.source", "one", "two"),)
+    assert planned[3].changes == (
+        Change(f"revision {ONE.id}", "100%", "0%"),
+        Change(f"revision {TWO.id}", "0%", "100%"),
+    )
+    assert planned[5] == Step(
+        f"{ONE.id}/drop",
+        StepKind.DELETE,
+        f"revision {ONE.id}",
+        DropRevision("reviews", ONE.id),
+        after=(f"{TWO.id}/promote",),
+    )
+
+
+def test_a_bake_is_watched_before_the_old_revision_goes() -> None:
+    """Blue-green with a bake time waits between shift and promote, for as long as the spec says."""
+    planned = steps(asked("two"), seen(), BAKED)
+    bake = planned[4]
+
+    assert keys(planned)[3:] == [f"{TWO.id}/shift", f"{TWO.id}/bake", f"{TWO.id}/promote", f"{ONE.id}/drop"]
+    assert (bake.payload, bake.expected) == (Bake("reviews", TWO.id, timedelta(minutes=5)), timedelta(minutes=5))
+
+
+def test_changed_scaling_and_labels_are_one_step_in_place() -> None:
+    """No revision is touched and nothing is interrupted."""
+    wanted = asked(scaling=Scaling(min=2, max=8), labels={"team": "search"}, spec_hash="h2")
+
+    assert steps(wanted, seen(), PLAIN) == (
+        Step(
+            "endpoint/configure",
+            StepKind.UPDATE,
+            "endpoint settings",
+            Configure("reviews", Scaling(min=2, max=8), {"team": "search"}, "127.0.0.1", 0, "h2"),
+            changes=(Change("endpoint.replicas", "1 to 4", "2 to 8"), Change("labels.team", None, "search")),
+        ),
+    )
+
+
+def test_another_port_interrupts() -> None:
+    """Requests to the old address fail from then on, so it needs consent."""
+    [step] = steps(asked(settings={"host": "127.0.0.1", "port": "9000"}), seen(), PLAIN)
+
+    assert (step.key, step.interrupts, step.destroys) == ("endpoint/configure", True, False)
+    assert step.changes == (Change("local.port", "0", "9000"),)
+
+
+def test_a_supervisor_that_is_gone_is_started_again() -> None:
+    """The same spec heals it: one supervisor, and the revision's health is waited for."""
+    gone = seen(ServedRevision(ONE, Role.STABLE, WHOLE), address=None, phase=Phase.FAILED, reason="it is gone")
+
+    planned = steps(asked(), gone, PLAIN)
+
+    assert keys(planned) == ["endpoint/start", f"{ONE.id}/prepare", f"{ONE.id}/wait"]
+    assert planned[2].after == ("endpoint/start", f"{ONE.id}/prepare")
+
+
+def test_a_new_revision_waits_for_a_supervisor_that_is_gone() -> None:
+    """Healing and a takeover are one plan."""
+    gone = seen(ServedRevision(ONE, Role.STABLE, WHOLE), address=None, phase=Phase.FAILED, reason="it is gone")
+
+    planned = steps(asked("two"), gone, PLAIN)
+
+    assert keys(planned)[:3] == ["endpoint/start", f"{TWO.id}/prepare", f"{TWO.id}/add"]
+    assert planned[2].after == ("endpoint/start", f"{TWO.id}/prepare")
+
+
+def test_a_rollback_goes_back_to_an_earlier_revision() -> None:
+    """Its files are there already, so none are named; scaling and labels stay as they are."""
+    running = seen(scaling=Scaling(min=2, max=9), labels={"a": "b"})
+    wanted = make.with_revision(running, ServedRevision(TWO, Role.STABLE, WHOLE))
+
+    planned = steps(wanted, running, PLAIN)
+
+    assert keys(planned)[-1] == f"{ONE.id}/drop"
+    assert "endpoint/configure" not in keys(planned)
+    assert planned[0].payload == PrepareRevision("reviews", TWO, None, None, None)
+
+
+def test_a_takeover_that_failed_is_taken_back() -> None:
+    """From a candidate with all traffic back to the stable revision, without a bake."""
+    half = seen(ServedRevision(ONE, Role.STABLE, 0, Live(2, 2)), ServedRevision(TWO, Role.CANDIDATE, WHOLE, Live(2, 0)))
+    back = make.back_to_stable(half)
+
+    planned = steps(back, half, PLAIN)
+
+    assert keys(planned) == [f"{ONE.id}/wait", f"{ONE.id}/shift", f"{ONE.id}/promote", f"{TWO.id}/drop"]
+
+
+def test_destroying_is_one_step_that_says_so() -> None:
+    """It destroys, interrupts, and has every field that goes; nothing there is nothing to do."""
+    [step] = steps(None, seen(), PLAIN)
+
+    assert (step.key, step.kind, step.payload) == ("endpoint/stop", StepKind.DELETE, StopEndpoint("reviews"))
+    assert (step.destroys, step.interrupts) == (True, True)
+    assert all(change.after is None for change in step.changes)
+    assert steps(None, None, PLAIN) == ()
+
+
+def test_garbage_is_a_step_a_folder() -> None:
+    """Each folder that nothing uses is deleted by its own step."""
+    planned = garbage_steps("reviews", ("revisions/aa", "environments/bb"))
+
+    assert [(step.kind, step.subject) for step in planned] == [
+        (StepKind.DELETE, "files of revisions/aa"),
+        (StepKind.DELETE, "files of environments/bb"),
+    ]
+    assert len(set(keys(planned))) == 2
+
+
+@pytest.mark.parametrize(
+    ("live", "scaling", "count"),
+    [
+        (None, Scaling(min=1, max=4), 1),
+        (Live(3, 3), Scaling(min=1, max=4), 3),
+        (Live(3, 1), Scaling(min=1, max=4), 3),
+        (Live(9, 9), Scaling(min=1, max=4), 4),
+        (Live(1, 1), Scaling(min=2, max=4), 2),
+        (Live(0, 0), Scaling(min=1, max=4), 1),
+        (Live(9, 9), Scaling(min=1, max=4, schedule=(ScheduledBounds("0 8 * * *", max=10),)), 9),
+    ],
+)
+def test_a_new_revision_starts_with_what_autoscaling_has_set(live: Live | None, scaling: Scaling, count: int) -> None:
+    """Live capacity is never reset: the count that is wanted now, within the bounds that are asked for."""
+    running = seen(ServedRevision(ONE, Role.STABLE, WHOLE, live))
+
+    add = next(step for step in steps(asked("two", scaling=scaling), running, PLAIN) if step.key.endswith("/add"))
+
+    assert starting_replicas(scaling, running) == count
+    assert add.payload == AddRevision("reviews", TWO, start_with=count)
+    assert add.subject == f"revision {TWO.id} with {'1 replica' if count == 1 else f'{count} replicas'}"
+
+
+def done(world: Deployment | None, step: Step[object]) -> Deployment | None:
+    """Return the world after `step`, by hand; what a step does twice it does once."""
+    match step.payload:
+        case StartEndpoint() as start:
+            settings = {"host": start.host, "port": str(start.port)}
+            fresh = Deployment(IDENTITY, scaling=start.scaling, settings=settings)
+            return replace(world or fresh, address="http://127.0.0.1:8123", phase=Phase.STEADY, reason="")
+        case StopEndpoint():
+            return None
+        case PrepareRevision() | AwaitRevision() | Bake():
+            return world
+    assert world is not None
+    revisions = world.revisions
+    match step.payload:
+        case AddRevision() as add:
+            if all(each.revision != add.revision for each in revisions):
+                live = Live(add.start_with, add.start_with)
+                revisions = (*revisions, ServedRevision(add.revision, Role.CANDIDATE, 0, live))
+        case ShiftTraffic() as shift:
+            assert any(each.revision.id == shift.id for each in revisions)
+            revisions = tuple(replace(each, share=WHOLE * (each.revision.id == shift.id)) for each in revisions)
+        case PromoteRevision() as promote:
+            roles = {Role.STABLE: Role.RETIRED, Role.CANDIDATE: Role.CANDIDATE, Role.RETIRED: Role.RETIRED}
+            revisions = tuple(
+                replace(each, role=Role.STABLE if each.revision.id == promote.id else roles[each.role])
+                for each in revisions
+            )
+        case DropRevision() as drop:
+            revisions = tuple(each for each in revisions if each.revision.id != drop.id)
+        case Configure() as new:
+            settings = {"host": new.host, "port": str(new.port)}
+            world = replace(world, scaling=new.scaling, labels=new.labels, settings=settings, spec_hash=new.spec_hash)
+        case _:
+            raise AssertionError(step)
+    return replace(world, revisions=revisions)
+
+
+def an_order(planned: tuple[Step[object], ...], chance: random.Random) -> list[Step[object]]:
+    """Return the steps in one of the orders that `after` allows: the engine runs independent ones side by side."""
+    left, order = list(planned), []
+    while left:
+        ready = [step for step in left if not {each.key for each in left} & set(step.after)]
+        order.append(chance.choice(ready))
+        left.remove(order[-1])
+    return order
+
+
+WORLDS = (
+    None,
+    seen(),
+    seen(ServedRevision(ONE, Role.STABLE, WHOLE), address=None, phase=Phase.FAILED, reason="it is gone"),
+    seen(ServedRevision(ONE, Role.STABLE, WHOLE), ServedRevision(TWO, Role.CANDIDATE, 0)),
+    seen(ServedRevision(ONE, Role.STABLE, 0), ServedRevision(TWO, Role.CANDIDATE, WHOLE)),
+    seen(ServedRevision(ONE, Role.RETIRED, 0), ServedRevision(TWO, Role.STABLE, WHOLE)),
+    seen(ServedRevision(THREE, Role.CANDIDATE, 0), revisions=()),
+)
+WISHES = (
+    asked(),
+    asked("two"),
+    asked("three", scaling=Scaling(min=2, max=3), labels={"a": "b"}),
+    asked("two", settings={"host": "127.0.0.1", "port": "9000"}),
+    None,
+)
+
+
+@given(
+    st.sampled_from(WORLDS),
+    st.sampled_from(WISHES),
+    st.sampled_from(WISHES),
+    st.integers(0, 2**32),
+    st.sampled_from([PLAIN, BAKED]),
+)
+def test_a_run_that_was_cut_off_anywhere_converges(
+    before: Deployment | None, first: Deployment | None, second: Deployment | None, seed: int, rollout: RolloutWish
+) -> None:
+    """After any steps of a first plan, in any order they may run in, a second plan ends where it was asked to end.
+
+    At no moment is the traffic with a revision that is not there, or the stable one gone before another has it all.
+    """
+    chance = random.Random(seed)  # noqa: S311, no secret depends on it
+    order = an_order(steps(first, before, rollout), chance)
+    world = before
+    for step in order[: chance.randint(0, len(order))]:
+        world = done(world, step)
+        assert_served(world, before)
+
+    for step in an_order(steps(second, world, rollout), chance):
+        world, earlier = done(world, step), world
+        assert_served(world, earlier)
+
+    assert make.difference(second, world) == ()
+    assert steps(second, world, rollout) == ()
+
+
+def assert_served(world: Deployment | None, before: Deployment | None) -> None:
+    """Check that all traffic has a revision, if it had one before."""
+    if world and before and any(each.share for each in before.revisions):
+        assert [each.share for each in world.revisions if each.share] == [WHOLE]
+
+
+def a_record(*revisions: DesiredRevision, **fields: object) -> Desired:
+    """Return what is desired; without arguments the revision `one` with all traffic."""
+    known = {
+        "name": "reviews",
+        "generation": 3,
+        "scaling": SCALING,
+        "labels": {"team": "search"},
+        "spec_hash": "h1",
+        "revisions": revisions
+        or (DesiredRevision(id=ONE.id, content=ONE.content, role=Role.STABLE, share=WHOLE, start_with=1),),
+    }
+    return Desired.model_validate({**known, **fields})
+
+
+def an_observation(*replicas: ObservedReplica, **fields: object) -> Observed:
+    """Return what the supervisor sees of the revision `one`."""
+    known = {
+        "pid": 1,
+        "pid_started": "1",
+        "at": NOON,
+        "generation": 3,
+        "host": "127.0.0.1",
+        "port": 8123,
+        "revisions": (ObservedRevision(id=ONE.id, share=WHOLE, wanted=2, replicas=replicas),),
+    }
+    return Observed.model_validate({**known, **fields})
+
+
+HEALTHY = ObservedReplica(name="r-1", pid=2, port=9001, health="healthy")
+BROKEN = ObservedReplica(name="r-2", pid=3, port=9002, health="backing_off", restarts=4, detail="exit code 1")
+
+
+def test_what_is_there_is_what_was_asked_and_what_is_seen() -> None:
+    """Bounds and labels come from the record, counts and health from the supervisor."""
+    assert deployment(IDENTITY, a_record(), an_observation(HEALTHY, BROKEN)) == Deployment(
+        identity=IDENTITY,
+        revisions=(
+            ServedRevision(
+                ONE,
+                Role.STABLE,
+                WHOLE,
+                Live(desired=2, ready=1),
+                (Replica("r-1", "healthy"), Replica("r-2", "backing_off", 4, "exit code 1")),
+                metric_dimension=f'revision="{ONE.id}"',
+            ),
+        ),
+        scaling=SCALING,
+        labels={"team": "search"},
+        settings={"host": "127.0.0.1", "port": "0"},
+        phase=Phase.STEADY,
+        address="http://127.0.0.1:8123",
+        spec_hash="h1",
+    )
+
+
+def test_a_deployment_as_asked_reads_back_without_a_difference() -> None:
+    """What is read is compared with what was asked, so both say the same in the same words."""
+    read = deployment(IDENTITY, a_record(), an_observation(HEALTHY))
+
+    assert make.difference(asked(labels={"team": "search"}), read) == ()
+
+
+@pytest.mark.parametrize(
+    ("observed", "trouble", "damage", "phase", "reason"),
+    [
+        (None, "", "", Phase.CHANGING, "the supervisor has not taken up the last change yet"),
+        (
+            an_observation(HEALTHY, generation=2),
+            "",
+            "",
+            Phase.CHANGING,
+            "the supervisor has not taken up the last change yet",
+        ),
+        (None, "the supervisor is gone", "", Phase.FAILED, "the supervisor is gone"),
+        (
+            an_observation(HEALTHY),
+            "",
+            "the files of revision x are gone",
+            Phase.FAILED,
+            "the files of revision x are gone",
+        ),
+        (an_observation(HEALTHY, failed="the port is taken"), "", "", Phase.FAILED, "the port is taken"),
+        (
+            an_observation(BROKEN),
+            "",
+            "",
+            Phase.FAILED,
+            f"no replica of revision {ONE.id} is healthy: exit code 1",
+        ),
+        (an_observation(), "", "", Phase.FAILED, f"no replica of revision {ONE.id} is healthy: they are starting"),
+        (
+            an_observation(revisions=()),
+            "",
+            "",
+            Phase.FAILED,
+            f"no replica of revision {ONE.id} is healthy: they are starting",
+        ),
+    ],
+)
+def test_a_phase_that_is_not_steady_has_its_reason(
+    observed: Observed | None, trouble: str, damage: str, phase: Phase, reason: str
+) -> None:
+    """What does not serve is never told as steady, and why is told with it."""
+    found = deployment(IDENTITY, a_record(), observed, trouble=trouble, damage=damage)
+
+    assert (found.phase, found.reason) == (phase, reason)
+
+
+def test_without_a_supervisor_there_is_no_address_and_no_count() -> None:
+    """Unknown counts are not zero, and an address that nobody answers at is none."""
+    found = deployment(IDENTITY, a_record(), None, trouble="it is gone")
+
+    assert found.address is None
+    assert [each.live for each in found.revisions] == [None]
+
+
+def test_a_revision_without_traffic_need_not_be_healthy() -> None:
+    """A candidate that starts does not make the endpoint failed."""
+    candidate = DesiredRevision(id=TWO.id, content=TWO.content, role=Role.CANDIDATE, share=0, start_with=1)
+    stable = DesiredRevision(id=ONE.id, content=ONE.content, role=Role.STABLE, share=WHOLE, start_with=1)
+
+    assert deployment(IDENTITY, a_record(stable, candidate), an_observation(HEALTHY)).phase is Phase.STEADY
+
+
+def test_the_startup_timeout_is_the_revisions_own() -> None:
+    """A model that needs long to load is waited for as long as its spec says."""
+    slow = revision_of(a_content("slow", health=Health("/ping", timedelta(hours=1))))
+    wanted = asked(revisions=(ServedRevision(slow, Role.STABLE, WHOLE),))
+
+    waits = [step.payload for step in steps(wanted, None, PLAIN) if step.kind is StepKind.WAIT]
+
+    assert waits == [AwaitRevision("reviews", slow.id, timedelta(hours=1))]
