@@ -175,6 +175,16 @@ def test_a_supervisor_that_is_gone_is_started_again() -> None:
     assert planned[2].after == ("endpoint/start", f"{ONE.id}/prepare")
 
 
+def test_what_has_failed_is_healed_with_the_new_settings() -> None:
+    """A port that is taken may be why nothing serves, so the new one comes before health is waited for."""
+    failed = seen(phase=Phase.FAILED, reason="the port is taken")
+
+    planned = steps(asked(settings={"host": "127.0.0.1", "port": "9000"}), failed, PLAIN)
+
+    assert keys(planned) == ["endpoint/configure", f"{ONE.id}/prepare", f"{ONE.id}/wait"]
+    assert planned[2].after == ("endpoint/configure", f"{ONE.id}/prepare")
+
+
 def test_a_new_revision_waits_for_a_supervisor_that_is_gone() -> None:
     """Healing and a takeover are one plan."""
     gone = seen(ServedRevision(ONE, Role.STABLE, WHOLE), address=None, phase=Phase.FAILED, reason="it is gone")

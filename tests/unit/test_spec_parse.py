@@ -683,6 +683,7 @@ def test_overrides_are_laid_over_everything() -> None:
         ("labels.a=1", '--set labels.a: labels.a is not valid: 1 is not a text (write it in quotes: "1")'),
         ("model.source=", "--set model.source: model.source is not valid: it is empty, a text is needed"),
         ("labels.a=\ud800", "--set labels.a: the value is not YAML: U+D800"),
+        ("labels.\udcff=a", "--set 'labels.\\udcff': a character is not allowed: U+DCFF (remove it)"),
     ],
 )
 def test_a_wrong_override_is_told_as_what_it_is(override: str, expected: str) -> None:

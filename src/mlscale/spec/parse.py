@@ -174,6 +174,9 @@ class _Draft:
                 origin, "this is not path=value", f"it is {_shown(override)}", "--set model.source=./m"
             )
             return
+        if character := unprintable(dotted):
+            self._refuse_override(origin, "a character is not allowed", character, "remove it")
+            return
         if keys[0] == "environments":
             self._refuse_override(
                 origin, "an overlay can't be set", "", "choose it with --env, and set the path itself"
