@@ -184,7 +184,7 @@ def test_a_model_is_never_entered_twice_at_once() -> None:
         await asyncio.sleep(0)
         free.set()
         await long
-        return await one_more != threading.get_ident()
+        return int(await one_more) != threading.get_ident()
 
     assert asyncio.run(one_more_beside_a_long_one())
 

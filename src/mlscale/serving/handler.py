@@ -101,9 +101,9 @@ class SageMakerFunctions:
         self._transform = getattr(module, "transform_fn", None)
         model_fn = getattr(module, "model_fn", None)
         if model_fn is not None:
-            self._model = model_fn(*self._arguments(model_fn, str(folder)))
-            if inspect.isawaitable(self._model):
+            if inspect.iscoroutinefunction(model_fn):
                 raise LoadError(f"{module.__file__}: model_fn must not be async")
+            self._model = model_fn(*self._arguments(model_fn, str(folder)))
         elif framework is not None and framework in LOADERS:
             self._model = _Callable(LOADERS[framework](model_file(folder, framework)[1]))
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from enum import StrEnum
 from functools import lru_cache
@@ -16,15 +15,18 @@ _VERTEX = re.compile(
     r":(?P<verb>predict|rawPredict)"
 )
 
+_FAILED = 400
+_SERVERS_FAULT = 500
+
 _GOOGLE_STATUS = {
-    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
-    413: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED",
-    500: "INTERNAL",
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+"""Those that are not INVALID_ARGUMENT or INTERNAL (google.rpc.Code)."""
 
 
 class Dialect(StrEnum):
@@ -82,7 +84,7 @@ def answered(call: Call, reply: Reply, revision: str, request_id: str, name: str
             return Reply(reply.status, (*reply.headers, *marks), reply.body)
         case Dialect.SAGEMAKER:
             marks = (*marks, ("x-amzn-requestid", request_id), ("x-amzn-invoked-production-variant", revision))
-            if reply.status < 400:  # noqa: PLR2004 - the first status that means failure
+            if reply.status < _FAILED:
                 return Reply(reply.status, (*reply.headers, *marks), reply.body)
             return _sagemaker_model_error(reply, marks, name)
         case Dialect.VERTEX:
@@ -96,9 +98,8 @@ def refused(call: Call, status: int, message: str, request_id: str) -> Reply:
         case Dialect.PLAIN:
             return Reply(status, kind, orjson.dumps({"error": message}))
         case Dialect.SAGEMAKER:
-            error = {400: "ValidationError", 413: "ValidationError", 503: "ServiceUnavailable"}.get(
-                status, "InternalFailure"
-            )
+            fault = "ValidationError" if status < _SERVERS_FAULT else "InternalFailure"
+            error = "ServiceUnavailable" if status == 503 else fault  # noqa: PLR2004 - HTTP's number
             marks = (*kind, ("x-amzn-requestid", request_id), ("x-amzn-errortype", error))
             return Reply(status, marks, orjson.dumps({"Message": message}))
         case Dialect.VERTEX | Dialect.VERTEX_RAW:
@@ -120,7 +121,7 @@ def _sagemaker_model_error(reply: Reply, marks: tuple[tuple[str, str], ...], nam
     """Return a ModelError: status 424, the model's own answer inside (SageMaker Runtime API, InvokeEndpoint)."""
     original = reply.body.decode(errors="replace")
     body = {
-        "ErrorCode": "CLIENT_ERROR_FROM_MODEL" if reply.status < 500 else "INTERNAL_FAILURE_FROM_MODEL",  # noqa: PLR2004 - HTTP's classes
+        "ErrorCode": "CLIENT_ERROR_FROM_MODEL" if reply.status < _SERVERS_FAULT else "INTERNAL_FAILURE_FROM_MODEL",
         "LogStreamArn": "",
         "Message": f'Received error ({reply.status}) from model with message "{original}". See: mlscale logs ({name})',
         "OriginalMessage": original,
@@ -132,7 +133,7 @@ def _sagemaker_model_error(reply: Reply, marks: tuple[tuple[str, str], ...], nam
 
 def _vertex_answer(call: Call, reply: Reply, marks: tuple[tuple[str, str], ...], revision: str, name: str) -> Reply:
     headers = (("content-type", "application/json"), *marks)
-    if reply.status >= 400:  # noqa: PLR2004 - the first status that means failure
+    if reply.status >= _FAILED:
         return Reply(reply.status, headers, _google_error(reply.status, reply.body.decode(errors="replace")))
     try:
         answer: Any = orjson.loads(reply.body)
@@ -148,6 +149,5 @@ def _vertex_answer(call: Call, reply: Reply, marks: tuple[tuple[str, str], ...],
 
 
 def _google_error(status: int, message: str) -> bytes:
-    return json.dumps(
-        {"error": {"code": status, "message": message, "status": _GOOGLE_STATUS.get(status, "UNKNOWN")}}
-    ).encode()
+    word = _GOOGLE_STATUS.get(status, "INVALID_ARGUMENT" if status < _SERVERS_FAULT else "INTERNAL")
+    return orjson.dumps({"error": {"code": status, "message": message, "status": word}})

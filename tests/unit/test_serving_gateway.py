@@ -1,0 +1,336 @@
+"""What the gateway decides, with upstreams that say what they are told to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mlscale.serving.gateway import TRIES, Gateway, Head, Route, head_of
+from mlscale.serving.upstream import AnswerTooLargeError, Response, Upstream, UpstreamBrokenError
+from mlscale.serving.wire import Call, Dialect, Reply
+
+PLAIN = Call(Dialect.PLAIN)
+HEAD = Head("id-1", None, 0, [("x-request-id", "id-1")])
+
+
+class Canned(Upstream):
+    """A replica that answers with its name, or raises."""
+
+    def __init__(self, name: str, error: Exception | None = None) -> None:
+        super().__init__(name, "127.0.0.1", 1)
+        self.error = error
+        self.asked: list[tuple[Sequence[tuple[str, str]], bytes]] = []
+
+    async def request(
+        self, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes, timeout_s: float = 60.0
+    ) -> Response:
+        """Return its name."""
+        assert (method, path, timeout_s) == ("POST", "/invocations", 60.0)
+        self.asked.append((list(headers), body))
+        if self.error:
+            raise self.error
+        return Response(200, (), self.name.encode())
+
+
+def a_gateway(*routes: Route, wait_for_replica_s: float = 10.0) -> Gateway:
+    """Return a gateway that has these routes."""
+    gateway = Gateway("reviews", wait_for_replica_s=wait_for_replica_s)
+    gateway.set_routes(routes)
+    return gateway
+
+
+def answers(gateway: Gateway, count: int, head: Head = HEAD) -> Sequence[str]:
+    """Return what so many requests in a row are answered."""
+
+    async def in_a_row() -> Sequence[str]:
+        return [(await gateway.predicted(PLAIN, head, b"")).body.decode() for _ in range(count)]
+
+    return asyncio.run(in_a_row())
+
+
+def reply(gateway: Gateway, head: Head = HEAD, call: Call = PLAIN) -> Reply:
+    """Return the answer to one request."""
+    return asyncio.run(gateway.predicted(call, head, b"body"))
+
+
+@pytest.mark.parametrize("shares", [(9_000, 1_000), (9_999, 1), (3_333, 3_333, 3_334), (10_000,), (5_000, 0, 5_000)])
+def test_shares_are_exact_over_ten_thousand_requests(shares: Sequence[int]) -> None:
+    """Each route gets its basis points, to the request."""
+    names = "abc"[: len(shares)]
+    routes = [Route(name, share, (Canned(name),)) for name, share in zip(names, shares, strict=True)]
+
+    counted = Counter(answers(a_gateway(*routes), 10_000))
+
+    assert [counted[name] for name in names] == list(shares)
+
+
+def test_shares_are_spread_evenly() -> None:
+    """One in ten is every tenth, not a thousand in a row."""
+    gateway = a_gateway(Route("a", 9_000, (Canned("a"),)), Route("b", 1_000, (Canned("b"),)))
+
+    assert "".join(answers(gateway, 20)) == "aaaaabaaaaaaaaabaaaa"
+
+
+def test_a_new_weight_holds_from_the_next_request() -> None:
+    """Requests before it go by the old weights, those after by the new ones."""
+    a, b = Canned("a"), Canned("b")
+    gateway = a_gateway(Route("a", 10_000, (a,)), Route("b", 0, (b,)))
+    before = answers(gateway, 10)
+
+    gateway.set_routes([Route("a", 0, (a,)), Route("b", 10_000, (b,))])
+
+    assert (before, answers(gateway, 10)) == (["a"] * 10, ["b"] * 10)
+
+
+def test_a_route_without_replicas_gets_no_traffic() -> None:
+    """While the candidate has none healthy, the others answer."""
+    gateway = a_gateway(Route("a", 5_000, ()), Route("b", 5_000, (Canned("b"),)))
+
+    assert answers(gateway, 4) == ["b"] * 4
+
+
+def test_the_replica_with_the_fewest_open_requests_is_next() -> None:
+    """Within a revision the load goes where there is least of it."""
+    busy, idle = Canned("busy"), Canned("idle")
+    busy.in_flight = 2
+
+    assert answers(a_gateway(Route("a", 10_000, (busy, idle))), 2) == ["idle", "idle"]
+
+
+def test_a_request_is_tried_on_another_replica_when_one_goes_away() -> None:
+    """The client gets an answer, and only that one is counted."""
+    gone = Canned("gone", UpstreamBrokenError("gone"))
+    gateway = a_gateway(Route("a", 10_000, (gone, Canned("left"))))
+
+    assert answers(gateway, 1) == ["left"]
+    assert {revision: each.codes for revision, each in gateway.counters.items()} == {"a": {200: 1}}
+
+
+def test_a_request_is_tried_on_another_revision_when_its_own_has_no_replica_left() -> None:
+    """Any answer is better than none."""
+    gone = Canned("gone", UpstreamBrokenError("gone"))
+    gateway = a_gateway(Route("a", 9_000, (gone,)), Route("b", 1_000, (Canned("b"),)))
+
+    assert answers(gateway, 1) == ["b"]
+
+
+def test_a_request_that_ends_every_replica_is_given_up() -> None:
+    """After TRIES replicas the client is told, for it may be the request that ends them."""
+    replicas = tuple(Canned(str(number), UpstreamBrokenError("gone")) for number in range(TRIES + 1))
+
+    found = reply(a_gateway(Route("a", 10_000, replicas)))
+
+    assert (found.status, json.loads(found.body)) == (503, {"error": "3 replicas went away under the request: gone"})
+    assert sum(len(each.asked) for each in replicas) == TRIES
+
+
+def test_without_a_replica_a_request_waits_then_is_told_when_to_come_back() -> None:
+    """503 with retry-after; it is counted as nobody's."""
+    gateway = a_gateway(Route("a", 10_000, ()), wait_for_replica_s=0.0)
+
+    found = reply(gateway)
+
+    assert found == Reply(
+        503,
+        (("content-type", "application/json"), ("x-request-id", "id-1"), ("retry-after", "5")),
+        b'{"error":"no replica is healthy: mlscale status"}',
+    )
+    assert gateway.counters["none"].codes == {503: 1}
+
+
+def test_a_request_that_waits_is_answered_by_the_replica_that_comes() -> None:
+    """A replica that starts again takes what waited for it."""
+    gateway = a_gateway(Route("a", 10_000, ()))
+
+    async def coming() -> Reply:
+        waiting = asyncio.ensure_future(gateway.predicted(PLAIN, HEAD, b""))
+        await asyncio.sleep(0)
+        gateway.set_routes([Route("a", 10_000, ())])  # something else changed
+        await asyncio.sleep(0)
+        gateway.set_routes([Route("a", 10_000, (Canned("here"),))])
+        return await waiting
+
+    assert asyncio.run(coming()).body == b"here"
+
+
+def test_a_replica_that_broke_is_not_asked_again_for_the_same_request() -> None:
+    """The only replica went away under it: the request waits for another one."""
+    gone = Canned("gone", UpstreamBrokenError("gone"))
+
+    found = reply(a_gateway(Route("a", 10_000, (gone,)), wait_for_replica_s=0.0))
+
+    assert (found.status, len(gone.asked)) == (503, 1)
+
+
+def test_a_target_variant_is_the_one_that_answers() -> None:
+    """SageMaker's header names the revision, whatever its share; an unknown one is refused."""
+    gateway = a_gateway(Route("a", 10_000, (Canned("a"),)), Route("b", 0, (Canned("b"),)))
+
+    assert answers(gateway, 3, HEAD._replace(target="b")) == ["b"] * 3
+    refusal = reply(gateway, HEAD._replace(target="c"), Call(Dialect.SAGEMAKER, "reviews"))
+    assert (refusal.status, json.loads(refusal.body)) == (
+        400,
+        {"Message": "Variant c not found for endpoint reviews."},
+    )
+
+
+def test_another_endpoints_name_is_not_answered() -> None:
+    """The name in a cloud's path has to be ours."""
+    gateway = a_gateway(Route("a", 10_000, (Canned("a"),)))
+
+    assert reply(gateway, call=Call(Dialect.SAGEMAKER, "other")).status == 400
+    assert reply(gateway, call=Call(Dialect.VERTEX, "other", "projects/p/locations/l")).status == 404
+    assert gateway.counters == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "why"),
+    [
+        (TimeoutError(), 504, "the model did not answer within 60 s"),
+        (AnswerTooLargeError("the answer is larger than 5 bytes"), 502, "the answer is larger than 5 bytes"),
+    ],
+)
+def test_a_slow_or_endless_answer_is_not_asked_for_again(error: Exception, status: int, why: str) -> None:
+    """The next replica would do the same work for nothing."""
+    replicas = (Canned("a", error), Canned("b", error))
+    gateway = a_gateway(Route("a", 10_000, replicas))
+
+    found = reply(gateway)
+
+    assert (found.status, json.loads(found.body)) == (status, {"error": why})
+    assert [len(each.asked) for each in replicas] == [1, 0]
+    assert gateway.counters["none"].codes == {status: 1}
+    assert gateway.counters["a"].in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "head"),
+    [
+        ([("host", "a"), ("content-length", "12")], Head("new", None, 12, [("x-request-id", "new")])),
+        ([("transfer-encoding", "chunked")], Head("new", None, None, [("x-request-id", "new")])),
+        ([], Head("new", None, 0, [("x-request-id", "new")])),
+        ([("x-request-id", "id-1")], Head("id-1", None, 0, [("x-request-id", "id-1")])),
+        ([("x-request-id", "a b")], Head("new", None, 0, [("x-request-id", "new")])),
+        ([("x-request-id", "a\r\nx: 1")], Head("new", None, 0, [("x-request-id", "new")])),
+        ([("x-request-id", "a" * 129)], Head("new", None, 0, [("x-request-id", "new")])),
+        (
+            [("accept", "a"), ("accept", "b"), ("connection", "keep-alive"), ("keep-alive", "5"), ("te", "gzip")],
+            Head("new", None, 0, [("accept", "a"), ("accept", "b"), ("x-request-id", "new")]),
+        ),
+        (
+            [("connection", "close, X-Mine"), ("x-mine", "1"), ("x-yours", "2"), ("expect", "100-continue")],
+            Head("new", None, 0, [("x-yours", "2"), ("x-request-id", "new")]),
+        ),
+        (
+            [("x-amzn-sagemaker-target-variant", "b")],
+            Head("new", "b", 0, [("x-amzn-sagemaker-target-variant", "b"), ("x-request-id", "new")]),
+        ),
+    ],
+)
+def test_what_goes_on_of_the_headers(headers: Sequence[tuple[str, str]], head: Head) -> None:
+    """Not what is the connection's or named by it; a request id only if it can't be mistaken for something else."""
+    found = head_of(headers)
+
+    if head.request_id == "new":
+        assert len(bytes.fromhex(found.request_id)) == 8
+        forwarded = [(name, "new" if name == "x-request-id" else value) for name, value in found.forwarded]
+        found = found._replace(request_id="new", forwarded=forwarded)
+    assert found == head
+
+
+def test_the_exposition_is_prometheus_text() -> None:
+    """Prometheus's own parser reads every family, and the numbers are those that were counted."""
+    gateway = a_gateway(Route("a", 10_000, (Canned("a"),)))
+    answers(gateway, 3)
+    reply(gateway, HEAD._replace(target="c"))
+    gateway.counters["a"].count(500, 0.3)
+    gateway.gauges = {"mlscale_replicas_wanted": {'revision="a"': 2.0}}
+
+    families = {each.name: each for each in text_string_to_metric_families(gateway.exposition())}
+
+    assert {name: each.type for name, each in families.items()} == {
+        "mlscale_requests": "counter",
+        "mlscale_request_duration_seconds": "histogram",
+        "mlscale_requests_in_flight": "gauge",
+        "mlscale_replicas_wanted": "gauge",
+    }
+    assert [(each.labels, each.value) for each in families["mlscale_requests"].samples] == [
+        ({"revision": "a", "code": "200"}, 3.0),
+        ({"revision": "a", "code": "500"}, 1.0),
+    ]
+    samples = families["mlscale_request_duration_seconds"].samples
+    buckets = {each.labels["le"]: each.value for each in samples if each.name.endswith("_bucket")}
+    assert (buckets["0.25"], buckets["0.5"], buckets["+Inf"]) == (3.0, 4.0, 4.0)
+    assert [each.value for each in samples if each.name.endswith("_count")] == [4.0]
+    assert [each.value for each in families["mlscale_replicas_wanted"].samples] == [2.0]
+    assert gateway.counters["a"].requests == 4
+
+
+class Scope:
+    """A request's first lines (RSGI)."""
+
+    def __init__(self, method: str, path: str, **headers: str) -> None:
+        self.method = method
+        self.path = path
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class Wire:
+    """The other side of a request (RSGI): gives the body, keeps the answer."""
+
+    def __init__(self, body: bytes = b"") -> None:
+        self.body = body
+        self.was_read = False
+        self.answer: tuple[int, dict[str, str], bytes] | None = None
+
+    async def __call__(self) -> bytes:
+        """Give the whole body."""
+        self.was_read = True
+        return self.body
+
+    def response_bytes(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+        """Keep the answer."""
+        self.answer = (status, dict(headers), body)
+
+
+def over_http(gateway: Gateway, scope: Scope, wire: Wire | None = None) -> tuple[int, dict[str, str], bytes]:
+    """Return what a request is answered."""
+    wire = wire or Wire()
+    asked: Callable[[Any, Any], Coroutine[Any, Any, None]] = gateway.__rsgi__
+    asyncio.run(asked(scope, wire))
+    assert wire.answer is not None
+    return wire.answer
+
+
+def test_the_routes() -> None:
+    """Predictions, health, metrics; anything else is 404, a prediction's path with another method 405."""
+    gateway = a_gateway(Route("a", 10_000, (Canned("a"),)))
+
+    assert over_http(gateway, Scope("POST", "/invocations"))[::2] == (200, b"a")
+    assert over_http(gateway, Scope("POST", "/endpoints/reviews/invocations"))[::2] == (200, b"a")
+    assert over_http(gateway, Scope("GET", "/ping")) == (200, {}, b"")
+    assert over_http(gateway, Scope("HEAD", "/ping")) == (200, {}, b"")
+    assert over_http(gateway, Scope("GET", "/metrics"))[0] == 200
+    status, headers, body = over_http(gateway, Scope("GET", "/invocations"))
+    assert (status, headers["allow"], json.loads(body)) == (405, "POST", {"error": "/invocations takes POST"})
+    status, _, body = over_http(gateway, Scope("DELETE", "/ping"))
+    assert (status, json.loads(body)) == (404, {"error": "there is no DELETE /ping"})
+    assert over_http(a_gateway(), Scope("GET", "/ping")) == (503, {}, b"")
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read() -> None:
+    """413 from its length alone, in the words of whoever asks."""
+    wire = Wire()
+    gateway = a_gateway(Route("a", 10_000, (Canned("a"),)))
+
+    scope = Scope("POST", "/endpoints/reviews/invocations", content_length=str(25 * 2**20 + 1))
+    status, headers, body = over_http(gateway, scope, wire)
+
+    assert (status, headers["x-amzn-errortype"], wire.was_read) == (413, "ValidationError", False)
+    assert json.loads(body) == {"Message": "the body is larger than 26,214,400 bytes"}
