@@ -30,13 +30,13 @@ class Terminal:
         os.write(self.master, f"{text}\n".encode())
 
     def shown(self) -> str:
-        """Return what was printed on it."""
+        """Return what was printed on it, up to a mark that is printed last: the kernel hands it on when it likes."""
+        self.stderr.write("\0")
         self.stderr.flush()
-        os.set_blocking(self.master, False)
-        try:
-            return os.read(self.master, 65536).decode().replace("\r\n", "\n")
-        except BlockingIOError:
-            return ""
+        found = b""
+        while not found.endswith(b"\0"):
+            found += os.read(self.master, 65536)
+        return found[:-1].decode().replace("\r\n", "\n")
 
     def close(self) -> None:
         """Close all of it."""

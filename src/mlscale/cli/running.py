@@ -16,7 +16,7 @@ from mlscale.cli.console import Progress, note
 from mlscale.cli.options import Output, may_ask
 from mlscale.engine.apply import Applied, ApplyOptions, Stop
 from mlscale.engine.session import apply
-from mlscale.errors import ConsentMissing, PlanStale
+from mlscale.errors import ConsentMissing, LeaseHeld, PlanStale, TimedOut
 from mlscale.report import text
 
 if TYPE_CHECKING:
@@ -116,8 +116,13 @@ def _applied(session: Session, plan: Plan, wishes: Wishes, spent_s: float) -> Ap
     )
     progress = Progress(wishes.output, name=session.identity.name, no_color=wishes.no_color)
     stop = Stop()
-    with _signals(stop, progress), progress.running():
-        return apply(session, plan, options, tell=progress, stop=stop)
+    try:
+        with _signals(stop, progress), progress.running():
+            return apply(session, plan, options, tell=progress, stop=stop)
+    except LeaseHeld as error:
+        if options.timeout_s is None or options.timeout_s >= options.lease_wait_s:
+            raise
+        raise TimedOut("the time is over", why=f"another run holds the lease: {error.why}", hint=error.hint) from error
 
 
 @contextmanager
