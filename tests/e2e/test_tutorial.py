@@ -1,7 +1,8 @@
-"""The tutorial, as it is printed: every command is run, and prints on stdout what the page says."""
+"""Tutorial and guides, as they are printed: commands are run, and print on stdout what the page says."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Cli
 from tests.documents import DOCS, Block, blocks, commands
+
+CLIENTS = [block for block in blocks(DOCS / "guides" / "clients.md") if block.language == "python"]
 
 VARIES = (
     (re.compile(r"http://127\.0\.0\.1:\d+"), "http://ADDRESS"),
@@ -65,3 +69,25 @@ def _fixed(text: str) -> str:
     for varies, fixed in VARIES:
         text = varies.sub(fixed, text)
     return text.strip()
+
+
+@pytest.mark.parametrize("block", CLIENTS, ids=str)
+def test_the_clients_in_the_guide_get_predictions(block: Block, custom: Cli) -> None:
+    """Each example runs as it is printed, with nothing but the endpoint's address given to it."""
+    if "google.cloud" in block.text:
+        pytest.importorskip("google.cloud.aiplatform_v1", reason="it weighs 260 MB, so no group has it")
+    assert custom.run("deploy", "--set", "name=iris").returncode == 0
+    address = json.loads(custom.run("status", "--set", "name=iris", "--output", "json").stdout)["address"]
+    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", block.text],
+        env=custom.environment({"ADDRESS": address, **keys}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert custom.run("destroy", "--set", "name=iris", "--yes").returncode == 0
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "setosa" in done.stdout
