@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -76,6 +77,23 @@ def copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target / source.name)
 
 
+def other_files(requirements: Path) -> tuple[str, ...]:
+    """Return the lines of a requirements file that name files beside it: neither its digest nor a cloud sees those."""
+    return tuple(line for line in _requirement_lines(requirements) if _NAMES_A_FILE.match(line))
+
+
+_NAMES_A_FILE = re.compile(
+    r"-[rce]|--(requirement|constraint|editable)\b|(--find-links|-f)[= ]+(?!https?:)|[./~]|(\S+\s*@\s*)?file:"
+    r"|[^\s@;#]+\.(whl|zip|tar\.gz)\b"
+)
+"""Options and places of pip's requirements file format that stand for something on this machine."""
+
+
+def _requirement_lines(requirements: Path) -> Iterator[str]:
+    text = requirements.read_text(encoding="utf-8", errors="replace").replace("\\\n", " ")
+    yield from (line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#"))
+
+
 def runtime_files() -> tuple[Path, ...]:
     """Return the files of the serving code that is pinned in a revision."""
     folder = Path(__file__).resolve().parent.parent / RUNTIME_PACKAGE
@@ -108,10 +126,28 @@ def _folder_digest(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the folder's files in a fixed order, without what tools leave behind."""
-    for parent, folders, names in os.walk(folder):
+    """Yield the folder's files in a fixed order, without what tools leave behind.
+
+    Raises:
+        UsageError: something in it would be left out, or could not be read to its end.
+        OSError: a folder can't be read.
+    """
+    for parent, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = sorted(name for name in folders if name not in {"__pycache__", ".git", ".mlscale"})
-        yield from (Path(parent, name) for name in sorted(names))
+        if links := [name for name in folders if Path(parent, name).is_symlink()]:
+            raise UsageError(
+                "a folder of the model is a link",
+                why=str(Path(parent, links[0])),
+                hint="put the files there themselves",
+            )
+        for path in (Path(parent, name) for name in sorted(names)):
+            if path.exists() and not path.is_file():
+                raise UsageError("a model holds more than files", why=f"{path} is no file", hint="remove it")
+            yield path
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _file_digest(path: Path) -> hashlib._Hash:

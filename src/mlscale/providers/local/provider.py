@@ -14,6 +14,7 @@ from mlscale.clock import Clock
 from mlscale.deployment import WHOLE, Deployment, Identity, Role, RolloutWish
 from mlscale.errors import MlscaleError, NotDeployed, ProviderFailed
 from mlscale.plan.steps import Step
+from mlscale.providers import artifact
 from mlscale.providers.contract import (
     DONE,
     Answer,
@@ -62,12 +63,21 @@ class Local:
         self._clock = clock
 
     def abilities(self, asked: Deployment, seen: Deployment | None) -> tuple[Refusal, ...]:
-        """Return what this machine can't do of `asked`: the process runtime runs no container images."""
+        """Return what this machine can't do of `asked`: container images, and requirements that name other files."""
         del seen
-        served = asked.stable
-        if served and served.revision.content.image:
-            return (Refusal("model.image", "the process runtime runs no container image"),)
-        return ()
+        if asked.stable is None:
+            return ()
+        content = asked.stable.revision.content
+        image = (Refusal("model.image", "the process runtime runs no container image"),) if content.image else ()
+        requirements = asked.sources.get(content.requirements or "")
+        named = artifact.other_files(Path(requirements)) if requirements else ()
+        return (
+            *image,
+            *(
+                Refusal("model.requirements", f"a change of what {line!r} names would go unseen: write it out")
+                for line in named
+            ),
+        )
 
     def read(self, identity: Identity) -> Deployment | None:
         """Return what the records say and the supervisor sees."""
