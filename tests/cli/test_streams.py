@@ -206,3 +206,32 @@ def test_a_body_is_written_as_it_came(shell: Shell) -> None:
     shell.good("deploy")
 
     assert shell.good("invoke", "--data", "äö", "--content-type", "text/plain").stdout == "äö"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_ends_nothing(cli: Cli, closed: str) -> None:
+    """What was started without stdin, stdout or stderr does its work."""
+    (cli.folder / "spec.yaml").write_text(SPEC)
+
+    ran = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *cli.command("status")],
+        cwd=cli.folder,
+        env=cli.environment(None),
+        capture_output=True,
+        check=False,
+    )
+
+    assert ran.returncode == 1
+    assert b"Traceback" not in ran.stderr
+
+
+def test_a_folder_stands_for_its_spec(shell: Shell) -> None:
+    """Where a spec is wanted its folder does, and an empty one says what was looked for."""
+    shell.write("models/mlscale.yaml", SPEC)
+    (shell.folder / "empty").mkdir()
+
+    assert shell.good("validate", "models").stdout == "models/mlscale.yaml: valid, reviews on local\n"
+    refused = shell.run("validate", "empty")
+    assert refused.stderr.startswith(
+        "error: there is no spec here\n  looked for empty/spec.yaml and empty/mlscale.yaml\n"
+    )

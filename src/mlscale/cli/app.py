@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -190,7 +191,7 @@ def main(argv: Sequence[str] | None = None, world: Any = None) -> int:
 
 
 def _set_up_process() -> None:
-    """Let SIGTERM end what runs as Ctrl-C does, and no character end it that the terminal can't show."""
+    """Let SIGTERM end what runs as Ctrl-C does; no character that the terminal lacks and no closed stream ends it."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
         del frame
@@ -198,8 +199,11 @@ def _set_up_process() -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     codecs.register_error("mlscale", _in_ascii)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="mlscale")  # type: ignore[union-attr] # the process's own streams are TextIOWrappers
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started us (Python's sys documentation, sys.__stdout__)
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - as long as the process
+        elif mode == "w":
+            getattr(sys, name).reconfigure(errors="mlscale")
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mlscale.engine.apply import Event
 
 HEARTBEAT_S = 10.0
+WIDTH = 80
+"""Columns of a terminal that does not say."""
+
 _MARKS = {"done": "✓", "failed": "✗", "retry": "↻", "started": "…", "progress": "…", "waiting": "…"}
 _COLORS = {"+": "32", "-": "31", "~": "33", "✓": "32", "✗": "31"}
 _GOES_ON = " (goes on)"
@@ -130,7 +133,7 @@ class Progress:
         self._last = line
         self._clear()
         if passing and self._live:
-            self._shown = line[:79]
+            self._shown = line[: _columns() - 1]
             sys.stderr.write(self._shown)
         else:
             sys.stderr.write((_colored_line(line) if self._color else line) + "\n")
@@ -140,6 +143,13 @@ class Progress:
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             self._shown = ""
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(2).columns or WIDTH
+    except OSError:
+        return WIDTH
 
 
 def _line(event: Event) -> str:

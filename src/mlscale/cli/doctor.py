@@ -10,7 +10,7 @@ import typer
 
 from mlscale.cli import options
 from mlscale.cli.options import Output
-from mlscale.errors import MlscaleError
+from mlscale.errors import MlscaleError, SpecInvalid
 
 if TYPE_CHECKING:
     from mlscale.providers.contract import Check
@@ -50,19 +50,14 @@ def _checks(context: typer.Context, place: Path, env: str | None, workspace: str
     from mlscale.providers.contract import Check
 
     folder = options.folder_of(place)
-    usual = [folder / name for name in options.DEFAULT_SPECS]
-    spec = next((each for each in (place, *usual) if each.is_file()), None)
-    if spec is None:
-        yield Check("spec", ok=False, found=f"none in {options.shown(folder)}", hint="mlscale init sklearn")
-        yield from options.world_of(context).provider("local", folder / LOCAL_ROOT).doctor()
-        return
     try:
-        session = options.session_of(context, spec, None, env=env, workspace=workspace)
+        session = options.session_of(context, place, None, env=env, workspace=workspace)
     except MlscaleError as error:
-        yield Check("spec", ok=False, found=f"{spec}: {error.what}", hint=f"mlscale validate {spec}")
+        hint = f"mlscale validate {place}" if isinstance(error, SpecInvalid) else error.hint
+        yield Check("spec", ok=False, found=f"{error.what}: {error.why.splitlines()[0]}", hint=hint)
         yield from options.world_of(context).provider("local", folder / LOCAL_ROOT).doctor()
         return
-    yield Check("spec", ok=True, found=f"{spec}, {session.identity}")
+    yield Check("spec", ok=True, found=f"{session.spec_path}, {session.identity}")
     try:
         session.store.check()
     except MlscaleError as error:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from shlex import join
@@ -40,7 +40,7 @@ SpecArgument: TypeAlias = Annotated[
     Path | None,
     typer.Argument(
         metavar="[SPEC]",
-        help="The spec; - reads it from stdin.",
+        help="The spec, or its folder; - reads it from stdin.",
         show_default=False,
         autocompletion=completion.specs,
     ),
@@ -120,14 +120,14 @@ def spec_path(argument: Path | None, option: Path | None) -> Path:
     Raises:
         UsageError: none of them is there.
     """
-    chosen = argument or option
-    if chosen is not None:
+    chosen = argument or option or Path()
+    if not chosen.is_dir():
         return chosen
-    found = next((Path(name) for name in DEFAULT_SPECS if Path(name).is_file()), None)
+    usual = [chosen / name for name in DEFAULT_SPECS]
+    found = next((each for each in usual if each.is_file()), None)
     if found is None:
-        raise UsageError(
-            "there is no spec here", why=f"looked for {' and '.join(DEFAULT_SPECS)}", hint="mlscale init sklearn"
-        )
+        why = f"looked for {' and '.join(str(each) for each in usual)}"
+        raise UsageError("there is no spec here", why=why, hint="mlscale init sklearn")
     return found
 
 
@@ -217,9 +217,10 @@ def next_command(session: Session, verb: str, *words: str, plan_file: Path | Non
 def shown(place: str | Path) -> str:
     """Return a path as one reads it best: from here, or from home, where it is below."""
     text = str(place)
-    for folder, short in ((Path.cwd(), ""), (Path.home(), "~/")):
-        if text.startswith(f"{folder}/"):
-            return short + text.removeprefix(f"{folder}/")
+    with suppress(OSError, RuntimeError):  # a folder that was deleted, a user without a home
+        for folder, short in ((Path.cwd(), ""), (Path.home(), "~/")):
+            if text.startswith(f"{folder}/"):
+                return short + text.removeprefix(f"{folder}/")
     return text
 
 

@@ -25,7 +25,9 @@ class Setting:
 
 def config_file() -> Path:
     """Return where the file is, or would be (XDG Base Directory Specification)."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "mlscale" / "config.yaml"
+    # Not Path.home(), which raises for a user whom nobody knows, as containers have them.
+    folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
+    return Path(folder) / "mlscale" / "config.yaml"
 
 
 def settings() -> Mapping[str, Setting]:
