@@ -1,0 +1,174 @@
+"""SIGKILL of `mlscale` at every change that it makes on this machine: the same command again converges."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mlscale.deployment import WHOLE, Deployment
+from mlscale.engine import session as sessions
+from mlscale.state.journal import unfinished
+from tests.conftest import ROOT, Cli
+
+SPEC = """\
+version: 1
+name: reviews
+provider: local
+model: {source: model, framework: custom, handler: inference.py}
+rollout: {strategy: blue_green, keep_revisions: 2}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A folder with a spec, the commands run in it, and what is left of them."""
+
+    cli: Cli
+
+    @property
+    def folder(self) -> Path:
+        """Return where the spec is."""
+        return self.cli.folder
+
+    def write(self, version: int) -> None:
+        """Make another version of the model's code."""
+        code = (ROOT / "templates" / "custom" / "inference.py").read_text()
+        (self.folder / "inference.py").write_text(f"{code}\nVERSION = {version}\n")
+
+    def run(self, *words: str, killed_at: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command that is killed at its nth change, or never."""
+        return subprocess.run(
+            [sys.executable, "-m", "tests.doubles.killed", str(self.folder), str(killed_at), *words],
+            cwd=self.folder,
+            env=self.cli.environment({"PYTHONPATH": str(ROOT)}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    def changes(self, *words: str) -> int:
+        """Run a command to its end, and return how many changes it made."""
+        done = self.run(*words)
+        assert done.returncode == 0, done.stderr
+        return int(done.stderr.splitlines()[-1])
+
+    def killed(self, number: int, *words: str) -> bool:
+        """Run a command that is killed at its nth change; False when it ended before it made as many."""
+        done = self.run(*words, killed_at=number)
+        assert done.returncode in (0, -9), done.stderr
+        return done.returncode != 0
+
+    def processes(self) -> list[str]:
+        """Return what runs here, a word a process: supervisor, replica, or its whole command line."""
+        words = {"mlscale.providers.local.supervisor": "supervisor", "mlscale.serving.server": "replica"}
+        found = []
+        for each in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (each / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                is_ours = (each / "cwd").readlink().is_relative_to(self.folder)
+            except OSError:
+                continue
+            if is_ours and int(each.name) != os.getpid():
+                found.append(next((word for module, word in words.items() if module in command), command))
+        return sorted(found)
+
+    def settled(self, wanted: list[str]) -> list[str]:
+        """Return what runs here once it is `wanted`, or after 10 s: a second supervisor goes when it sees the first."""
+        limit = time.monotonic() + 10
+        while (found := self.processes()) != wanted and time.monotonic() < limit:
+            time.sleep(0.05)
+        return found
+
+    def seen(self) -> Deployment | None:
+        """Return what is there, once nothing is left to plan."""
+        session = sessions.open_session(sessions.system_world(), self.folder / "spec.yaml")
+        seen = sessions.status(session)
+        if seen is not None:
+            assert sessions.make_plan(session).steps == ()
+        assert unfinished(session.store, "reviews") is None
+        return seen
+
+
+@pytest.fixture
+def machine(cli: Cli) -> Machine:
+    """A folder with a spec and a model; nothing is deployed."""
+    made = Machine(cli)
+    (made.folder / "spec.yaml").write_text(SPEC)
+    (made.folder / "model").mkdir()
+    model = ROOT / "templates" / "custom" / "model" / "centroids.npz"
+    (made.folder / "model" / "centroids.npz").write_bytes(model.read_bytes())
+    made.write(0)
+    return made
+
+
+def test_an_update_killed_at_any_change_converges(machine: Machine) -> None:
+    """Of a blue-green switch, its journal and its garbage: one supervisor, one replica, the new revision alone."""
+    assert machine.run("deploy").returncode == 0
+    machine.write(1)
+    machine.changes("deploy")
+    machine.write(2)
+    points = machine.changes("deploy")
+    recovered = 0
+
+    for number in range(1, points + 1):
+        machine.write(2 + number)
+        if not machine.killed(number, "deploy"):
+            continue
+        again = machine.run("deploy")
+        assert again.returncode == 0, f"killed at change {number}: {again.stderr}"
+        assert_served(machine, number)
+        recovered += 1
+
+    print(f"{points} kill points of an update, {recovered} recovered")  # noqa: T201 - the count is a claim of the docs
+    assert recovered >= points - 2
+
+
+def test_a_first_deploy_killed_at_any_change_converges(machine: Machine) -> None:
+    """Also where the supervisor was just started, or its folder is not whole."""
+    points = machine.changes("deploy")
+    machine.run("destroy", "--yes")
+
+    for number in range(1, points + 1):
+        machine.killed(number, "deploy")
+        again = machine.run("deploy")
+        assert again.returncode == 0, f"killed at change {number}: {again.stderr}"
+        assert_served(machine, number)
+        assert machine.run("destroy", "--yes").returncode == 0
+
+    print(f"{points} kill points of a first deploy recovered")  # noqa: T201 - the count is a claim of the docs
+    assert points > 20
+
+
+def test_a_destroy_killed_at_any_change_leaves_nothing(machine: Machine) -> None:
+    """No process and no file of the deployment but its journal."""
+    machine.run("deploy")
+    points = machine.changes("destroy", "--yes")
+
+    for number in range(1, points + 1):
+        assert machine.run("deploy").returncode == 0
+        machine.killed(number, "destroy", "--yes")
+        again = machine.run("destroy", "--yes")
+        assert again.returncode == 0, f"killed at change {number}: {again.stderr}"
+        assert machine.seen() is None
+        assert machine.settled([]) == []
+        assert not list((machine.folder / ".mlscale" / "local").glob("*")), f"killed at change {number}"
+
+    print(f"{points} kill points of a destroy recovered")  # noqa: T201 - the count is a claim of the docs
+    assert points > 5
+
+
+def assert_served(machine: Machine, number: int) -> None:
+    """One revision serves, by one replica, under one supervisor."""
+    seen = machine.seen()
+    assert seen is not None
+    assert [each.share for each in seen.revisions] == [WHOLE], f"killed at change {number}"
+    wanted = ["replica", "supervisor"]
+    assert machine.settled(wanted) == wanted, f"killed at change {number}"
