@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from mlscale.serving.listener import LARGEST_BODY, BodyTooLargeError, BodyTooSlowError, ProtocolClosed, body_of
+from mlscale.serving.listener import LARGEST_BODY, BodyError, body_of
 from mlscale.serving.upstream import (
     ANSWER_TIMEOUT_S,
     HOP_BY_HOP,
@@ -146,10 +146,8 @@ class Gateway:
             head = head_of(scope.headers.items())
             try:
                 body = await body_of(protocol, head.length, LARGEST_BODY)
-            except (BodyTooLargeError, BodyTooSlowError) as error:
+            except BodyError as error:
                 reply = refused(call, error.status, str(error), head.request_id)
-            except ProtocolClosed:  # the client went away, or its body was not HTTP
-                reply = refused(call, 400, "the body was not whole", head.request_id)
             else:
                 reply = await self.predicted(call, head, body)
         elif call is not None:

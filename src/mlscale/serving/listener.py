@@ -13,29 +13,23 @@ from granian.http import HTTP1Settings
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # imported there for us, not defined
 from granian.server.embed import Server
 
-__all__ = ["BodyTooLargeError", "BodyTooSlowError", "Listener", "ProtocolClosed", "body_of", "free_port"]
-
 LARGEST_BODY = 25 * 2**20
 """SageMaker Runtime's own limit."""
 
 BODY_TIMEOUT_S = 60.0
 
 HEADERS = HTTP1Settings(header_read_timeout=30_000, max_buffer_size=2**16)
-"""A client has 30 s for its headers, and as long between two requests; 64 KiB of them are let in."""
+"""A client has 30 s for its headers, and as long between two requests; more than about 64 KiB of them are refused."""
 
 logging.getLogger("_granian").setLevel(logging.ERROR)
 
 
-class BodyTooLargeError(Exception):
-    """The request's body is larger than is taken."""
+class BodyError(Exception):
+    """A request's body can't be taken; `status` is HTTP's word for why."""
 
-    status = 413
-
-
-class BodyTooSlowError(Exception):
-    """The request's body was not there in time."""
-
-    status = 408
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 async def body_of(protocol: Any, length: int | None, largest: int) -> bytes:
@@ -47,26 +41,34 @@ async def body_of(protocol: Any, length: int | None, largest: int) -> bytes:
         largest: how many bytes are taken.
 
     Raises:
-        BodyTooLargeError: there are more.
-        BodyTooSlowError: they were not all there within BODY_TIMEOUT_S.
-        ProtocolClosed: the client went away, or what it sent was not HTTP.
+        BodyError: 413 there are more; 408 they were not all there within BODY_TIMEOUT_S; 400 the client went away, or
+            what it sent was not HTTP.
     """
     if length is not None and length > largest:
-        raise BodyTooLargeError(f"the body is larger than {largest:,} bytes")
+        raise BodyError(413, f"the body is larger than {largest:,} bytes")
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            if length is not None:
-                whole: bytes = await protocol()
-                return whole
-            parts, size = [], 0
-            async for part in protocol:
-                size += len(part)
-                if size > largest:
-                    raise BodyTooLargeError(f"the body is larger than {largest:,} bytes")
-                parts.append(part)
-            return b"".join(parts)
+            if length is None:
+                return await _chunked(protocol, largest)
+            whole: bytes = await protocol()
+            return whole
     except TimeoutError:
-        raise BodyTooSlowError(f"the body was not whole after {BODY_TIMEOUT_S:g} s") from None
+        raise BodyError(408, f"the body was not whole after {BODY_TIMEOUT_S:g} s") from None
+    except ProtocolClosed:
+        raise BodyError(400, "the body was not whole") from None
+
+
+async def _chunked(protocol: Any, largest: int) -> bytes:
+    parts, size, ends = [], 0, 0
+    async for part in protocol:
+        size += len(part)
+        if size > largest:
+            raise BodyError(413, f"the body is larger than {largest:,} bytes")
+        ends += not part
+        parts.append(part)
+    if ends > 1:  # granian 2.8 gives one empty part at the end of a body, and one more if it broke off
+        raise BodyError(400, "the body was not whole")
+    return b"".join(parts)
 
 
 class Listener:

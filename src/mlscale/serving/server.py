@@ -23,10 +23,8 @@ from mlscale.serving.codec import BadRequestError, decoded, encoded, rows_of
 from mlscale.serving.handler import Loaded, load
 from mlscale.serving.listener import (
     LARGEST_BODY,
-    BodyTooLargeError,
-    BodyTooSlowError,
+    BodyError,
     Listener,
-    ProtocolClosed,
     body_of,
 )
 
@@ -165,12 +163,9 @@ class Application:
             kind, accept = headers.get("content-type") or "", headers.get("accept") or ""
             answer, answer_kind = await self._answer(body, kind, accept)
             protocol.response_bytes(200, [("content-type", answer_kind)], answer)
-        except (BadRequestError, BodyTooLargeError, BodyTooSlowError) as error:
+        except (BadRequestError, BodyError) as error:
             status = error.status
             _refuse(protocol, status, str(error))
-        except ProtocolClosed:  # the client went away, or its body was not HTTP
-            status = 400
-            _refuse(protocol, status, "the body was not whole")
         except Exception as error:  # noqa: BLE001 - a model may raise anything; the client gets its words, the log the rest
             status = 500
             traceback.print_exc()
