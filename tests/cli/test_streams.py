@@ -235,3 +235,12 @@ def test_a_folder_stands_for_its_spec(shell: Shell) -> None:
     assert refused.stderr.startswith(
         "error: there is no spec here\n  looked for empty/spec.yaml and empty/mlscale.yaml\n"
     )
+
+
+def test_no_lines_are_said(shell: Shell) -> None:
+    """A log without lines says so on stderr, so that nobody waits for them."""
+    shell.good("deploy")
+
+    ran = shell.good("logs", "--revision", "0123456789")
+
+    assert (ran.stdout, ran.stderr) == ("", "no lines\n")

@@ -49,6 +49,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
 }
 SCHEMA_VERSION = 1
+HELP = ("-h", "--help")
 WORDS = "mlscale.words"
 """Where a context's `meta` has the words of the command line, for whoever must say how to go on."""
 
@@ -96,11 +97,12 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Context, args: list[str]) -> Any:
         """Return the command that the words name, or say which one is near."""
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known:
+            close = get_close_matches(args[0], known, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             ctx.fail(f"There is no command {args[0]}.{hint}")
-        if "--help" not in args:
+        if not set(HELP).intersection(args):
             ctx.default_map = _users_defaults(may_fail=not ctx.resilient_parsing)
         return super().resolve_command(ctx, args)
 
@@ -132,7 +134,13 @@ def _users_defaults(*, may_fail: bool) -> dict[str, Any]:
     return {name: {**values, "show": values} for group in COMMANDS.values() for name in group} if values else {}
 
 
-app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=LazyGroup,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": list(HELP)},
+)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - Typer's callback gets the flag's value

@@ -53,9 +53,10 @@ def _copy(source: Path, target: Path, *, force: bool) -> None:
         if target.exists() and not force and (not target.is_dir() or any(target.iterdir())):
             raise UsageError("the folder is not empty", why=str(target), hint="choose another folder, or add --force")
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=LEFT_OUT)
-        (target / SCHEMA_FILE).write_text(json.dumps(json_schema(), indent=1) + "\n")
+        (target / SCHEMA_FILE).write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
         spec = target / "spec.yaml"
-        spec.write_text(f"# yaml-language-server: $schema={SCHEMA_FILE}\n{spec.read_text()}")
+        text = spec.read_text(encoding="utf-8")
+        spec.write_text(f"# yaml-language-server: $schema={SCHEMA_FILE}\n{text}", encoding="utf-8")
     except shutil.Error as error:
         place, _, why = error.args[0][0]
         raise UsageError("the template can't be written", why=f"{place}: {why}") from error

@@ -34,7 +34,7 @@ def logs(
     output: options.OutputOption = Output.TEXT,
 ) -> None:
     """Print what the replicas wrote, oldest first, each line with the replica that wrote it."""
-    from mlscale.cli.console import show
+    from mlscale.cli.console import note, show
     from mlscale.providers.contract import LogQuery
     from mlscale.report import json
 
@@ -48,5 +48,8 @@ def logs(
             return
         # What has no end is no one document: followed, JSON is a line each.
         each_line = Output.TEXT if output is Output.TEXT else Output.JSONL
+        line = None
         for line in lines:
             show(f"{line.replica}  {line.text}", {"line": json.data(line)}, each_line, no_color=True)
+        if line is None:
+            note("no lines")

@@ -85,7 +85,7 @@ def _save(session: Session, plan: Plan, out: Path) -> None:
     if session.spec_path == options.STDIN:
         raise UsageError("a plan for a spec from stdin can't be saved", why="--out", hint="save the spec to a file")
     try:
-        out.write_text(save_plan(session, plan))
+        out.write_text(save_plan(session, plan), encoding="utf-8")
     except OSError as error:
         raise UsageError(
             "the plan can't be saved", why=f"{out}: {error.strerror}", hint="another --out FILE"
