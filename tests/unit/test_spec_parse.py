@@ -582,6 +582,28 @@ def test_an_environment_is_laid_over_the_rest() -> None:
     assert parsed(text).endpoint.replicas == Replicas(min=1, max=3)
 
 
+def test_a_variable_that_is_laid_over_need_not_be_set() -> None:
+    """What an overlay or an override replaces is not asked for; what is laid over with one is."""
+    text = (
+        f"{BASE}  handler: ${{HANDLER}}\nendpoint: {{replicas: '${{N}}'}}\nlabels:\n  a: ${{A}}\n"
+        "environments:\n  prod:\n    endpoint:\n      replicas: ${PROD_N}\n"
+    )
+    overrides = ["model.handler=h.py", "labels={a: b}"]
+
+    spec = parsed(text, env="prod", overrides=overrides, variables={"PROD_N": "3"})
+
+    assert (spec.model.handler, spec.endpoint.replicas, spec.labels) == ("h.py", Replicas(min=3, max=3), {"a": "b"})
+    assert problems(text, env="prod", overrides=overrides) == [
+        "14:17: the variable PROD_N is not set (set it, or write ${PROD_N:-default})"
+    ]
+    assert problems(text, overrides=overrides) == ["8:22: the variable N is not set (set it, or write ${N:-default})"]
+
+
+def test_an_override_is_taken_as_it_stands() -> None:
+    """Variables are the file's: the shell has filled what it wanted of the command line."""
+    assert parsed(BASE, overrides=["model.source='${A}'"]).model.source == "${A}"
+
+
 def test_problems_of_an_overlay_stand_in_the_overlay() -> None:
     """The place is where the user wrote it, and the path is what it is laid over."""
     text = f"{BASE}environments:\n  prod:\n    endpoint: {{replicas: none, replcas: 3}}\n    labels: {{a: ${{A}}}}\n"

@@ -66,13 +66,11 @@ class _Draft:
         self._overridden: dict[Path, str] = {}
 
     def lay_over(self, env: str | None) -> None:
-        """Fill `${VAR}`, take `environments` out, and lay the one that was asked for over the rest.
+        """Take `environments` out, and lay the one that was asked for over the rest.
 
         The others are only looked through for unknown keys: their variables need not be set here.
         """
-        overlays = self._value.pop("environments", None)
-        self._value = self._filled(self._value, ())
-        overlays = self._checked_overlays(overlays)
+        overlays = self._checked_overlays(self._value.pop("environments", None))
         for name, overlay in overlays.items():
             if name != env:
                 self._find_unknown(overlay, ("environments", name), Spec)
@@ -82,10 +80,8 @@ class _Draft:
             known = ", ".join(sorted(overlays)) or "none"
             self._problem(("environments",), f"the environment {shown(env)} is not in the spec", f"there are: {known}")
             return
-        origin = ("environments", env)
-        overlay = self._filled(overlays[env], origin)
-        self._merge(self._value, overlay, (), origin)
-        if isinstance(self._value.get("name"), str) and "name" not in overlay:
+        self._merge(self._value, overlays[env], (), ("environments", env))
+        if isinstance(self._value.get("name"), str) and "name" not in overlays[env]:
             self._value["name"] += f"-{env}"
 
     def _checked_overlays(self, overlays: Any) -> dict[str, dict[str, Any]]:
@@ -110,37 +106,6 @@ class _Draft:
             else:
                 self._problem(path, f"environments.{shown(name)} is not a mapping", f"it is {_shown(overlay)}")
         return usable
-
-    def _filled(self, value: Any, path: Path) -> Any:
-        if isinstance(value, dict):
-            return {key: self._filled(each, (*path, key)) for key, each in value.items()}
-        if isinstance(value, list):
-            return [self._filled(each, (*path, number)) for number, each in enumerate(value)]
-        if not isinstance(value, str) or "$" not in value:
-            return value
-        whole = _VARIABLE.fullmatch(value)
-        text = _VARIABLE.sub(lambda found: self._text_of(found, path), value)
-        return typed(text) if whole and whole["name"] and path in self._tree.plain else text
-
-    def _text_of(self, found: re.Match[str], path: Path) -> str:
-        if found["escaped"]:
-            return "${"
-        if found["broken"]:
-            hint = "write ${NAME} or ${NAME:-default}, $${ for the characters themselves"
-            self._problem(path, "a variable is not written right", "", hint)
-            self._tree.spoiled.add(path)
-            return ""
-        name, default = found["name"], found["default"]
-        text = self._variables.get(name)
-        if default is not None:
-            return text or str(default)
-        if text is None:
-            self._problem(path, f"the variable {name} is not set", "", f"set it, or write ${{{name}:-default}}")
-            self._tree.spoiled.add(path)
-        elif character := unprintable(text):
-            self._problem(path, f"the variable {name} has a character that is not allowed", character, "remove it")
-            self._tree.spoiled.add(path)
-        return text or ""
 
     def _find_unknown(self, value: Any, path: Path, section: type[BaseModel]) -> None:
         if isinstance(value, list):
@@ -200,7 +165,8 @@ class _Draft:
         self._problems.append(Problem(origin, 0, 0, what, why, hint))
 
     def checked(self) -> Spec:
-        """Return the spec, or raise every problem in the order of the file."""
+        """Return the spec, its variables filled, or raise every problem in the order of the file."""
+        self._value = self._filled(self._value, ())
         spec = None
         try:
             spec = Spec.model_validate(_tupled(self._value))
@@ -211,6 +177,40 @@ class _Draft:
             unique = dict.fromkeys(sorted(self._problems, key=lambda each: (not each.line, each.line, each.column)))
             raise SpecInvalid(tuple(unique))
         return spec
+
+    def _filled(self, value: Any, path: Path) -> Any:
+        """Return `value` with each `${VAR}` of the file filled; what was laid over needs none of those below it."""
+        if path in self._overridden:
+            return value
+        if isinstance(value, dict):
+            return {key: self._filled(each, (*path, key)) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._filled(each, (*path, number)) for number, each in enumerate(value)]
+        if not isinstance(value, str) or "$" not in value:
+            return value
+        whole = _VARIABLE.fullmatch(value)
+        text = _VARIABLE.sub(lambda found: self._text_of(found, path), value)
+        return typed(text) if whole and whole["name"] and self._source(path) in self._tree.plain else text
+
+    def _text_of(self, found: re.Match[str], path: Path) -> str:
+        if found["escaped"]:
+            return "${"
+        if found["broken"]:
+            hint = "write ${NAME} or ${NAME:-default}, $${ for the characters themselves"
+            self._problem(path, "a variable is not written right", "", hint)
+            self._tree.spoiled.add(self._source(path))
+            return ""
+        name, default = found["name"], found["default"]
+        text = self._variables.get(name)
+        if default is not None:
+            return text or str(default)
+        if text is None:
+            self._problem(path, f"the variable {name} is not set", "", f"set it, or write ${{{name}:-default}}")
+            self._tree.spoiled.add(self._source(path))
+        elif character := unprintable(text):
+            self._problem(path, f"the variable {name} has a character that is not allowed", character, "remove it")
+            self._tree.spoiled.add(self._source(path))
+        return text or ""
 
     def _add(self, error: Any) -> None:
         of_key = error["loc"][-1:] == ("[key]",)
