@@ -129,13 +129,11 @@ def test_vertex_names_the_deployed_model(body: bytes) -> None:
     ],
 )
 def test_a_failing_model_is_a_google_error_on_vertex(status: int, word: str) -> None:
-    """Google's error object, with the model's status and words."""
-    reply = answered(VERTEX, Reply(status, (JSON,), b"no"), REVISION, "id-1", "reviews")
-
-    assert (reply.status, json.loads(reply.body)) == (
-        status,
-        {"error": {"code": status, "message": "no", "status": word}},
-    )
+    """Google's error object for both verbs, with the model's status and words: its client reads nothing else."""
+    expected = (status, {"error": {"code": status, "message": "no", "status": word}})
+    for call in (VERTEX, RAW):
+        reply = answered(call, Reply(status, (("content-type", "text/plain"),), b"no"), REVISION, "id-1", "reviews")
+        assert (reply.status, json.loads(reply.body)) == expected
 
 
 def test_predict_needs_json_of_the_model() -> None:

@@ -80,13 +80,18 @@ def answered(call: Call, reply: Reply, revision: str, request_id: str, name: str
     """
     marks: tuple[tuple[str, str], ...] = (("x-mlscale-revision", revision), ("x-request-id", request_id))
     match call.dialect:
-        case Dialect.PLAIN | Dialect.VERTEX_RAW:
+        case Dialect.PLAIN:
             return Reply(reply.status, (*reply.headers, *marks), reply.body)
         case Dialect.SAGEMAKER:
             marks = (*marks, ("x-amzn-requestid", request_id), ("x-amzn-invoked-production-variant", revision))
             if reply.status < _FAILED:
                 return Reply(reply.status, (*reply.headers, *marks), reply.body)
             return _sagemaker_model_error(reply, marks, name)
+        case Dialect.VERTEX | Dialect.VERTEX_RAW if reply.status >= _FAILED:
+            body = _google_error(reply.status, reply.body.decode(errors="replace"))
+            return Reply(reply.status, (("content-type", "application/json"), *marks), body)
+        case Dialect.VERTEX_RAW:
+            return Reply(reply.status, (*reply.headers, *marks), reply.body)
         case Dialect.VERTEX:
             return _vertex_answer(call, reply, marks, revision, name)
 
@@ -133,8 +138,6 @@ def _sagemaker_model_error(reply: Reply, marks: tuple[tuple[str, str], ...], nam
 
 def _vertex_answer(call: Call, reply: Reply, marks: tuple[tuple[str, str], ...], revision: str, name: str) -> Reply:
     headers = (("content-type", "application/json"), *marks)
-    if reply.status >= _FAILED:
-        return Reply(reply.status, headers, _google_error(reply.status, reply.body.decode(errors="replace")))
     try:
         answer: Any = orjson.loads(reply.body)
     except orjson.JSONDecodeError:
