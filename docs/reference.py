@@ -31,7 +31,8 @@ from mlscale.spec.schema import json_schema
 PAGES = Path(__file__).parent / "reference"
 SOURCE = Path(errors.__file__).parent
 MADE = "<!-- Made by docs/reference.py from the code: change it there. -->"
-WIDTH = 100
+WIDTH = 78
+"""Help leaves two of the 80 columns that a terminal has at least."""
 
 VARIABLES = {
     "AWS_ACCESS_KEY_ID": "Credentials of an `s3://` workspace; without it boto3 looks for them where it is installed.",
@@ -89,7 +90,7 @@ METRICS = {
 def cli() -> str:
     """Return the page of all commands: each one's help, as the terminal shows it."""
     group = typer.main.get_command(app)
-    context = Context(group, info_name="mlscale")
+    context = Context(group, info_name="mlscale", **group.context_settings)
     lines = ["# Command line", "", MADE, "", *_fenced("mlscale --help", group, context)]
     for title, names in COMMANDS.items():
         lines += ["", f"## {title}"]
@@ -186,9 +187,7 @@ def _default(value: Mapping[str, Any]) -> str:
     default = value.get("default")
     if default is None or default in ({}, []) or isinstance(default, dict):
         return ""
-    text = default if isinstance(default, str) else json.dumps(default)
-    # pydantic words a duration's default as ISO 8601, which a spec does not take.
-    return f"`{text.removeprefix('PT').lower() if text.startswith('PT') else text}`"
+    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
 
 
 def _kind(value: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ import mlscale
 from mlscale.cli.app import COMMANDS, app
 from mlscale.spec.model import Spec
 from mlscale.spec.parse import parse
+from tests.conftest import Cli
 from tests.documents import DOCS, README, ROOT, Block, blocks, commands, pages
 
 EXAMPLES = [block for page in pages() for block in blocks(page)]
@@ -91,9 +92,11 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-@pytest.mark.parametrize("block", [each for each in WRITTEN if each.language in ("console", "sh", "yaml")], ids=str)
+@pytest.mark.parametrize(
+    "block", [each for each in EXAMPLES if each.language in ("console", "sh", "yaml", "text")], ids=str
+)
 def test_commands_in_examples_are_taken(block: Block) -> None:
-    """Each `mlscale` command that is shown names a command and options that there are."""
+    """Each `mlscale` command that a page or a help text shows names a command and options that there are."""
     for words in _mlscale_words(block):
         assert _taken(words) == ""
 
@@ -103,9 +106,9 @@ def _mlscale_words(block: Block) -> Iterator[list[str]]:
     if block.language == "console":
         lines = [each.words for each in commands(block)]
     else:
-        lines = re.findall(r"^(?:\$ |  *- run: )?((?:\.venv/bin/)?mlscale .*)$", block.text, re.MULTILINE)
+        lines = re.findall(r"^(?: {4}|  *- run: )?((?:\.venv/bin/)?mlscale .*)$", block.text, re.MULTILINE)
     for line in lines:
-        for part in re.split(r"&&|\|\||[;>]", line):
+        for part in re.split(r"&&|[|;<>]", line):
             words = shlex.split(part, comments=True)
             if words and Path(words[0]).name == "mlscale":
                 yield words[1:]
@@ -179,3 +182,12 @@ def test_the_first_screen_of_the_readme_shows_what_it_is() -> None:
     languages = [each.language for each in blocks(README) if each.text in first_screen]
     assert languages == ["yaml", "console", "text"]
     assert len(first_screen.splitlines()) <= 60
+
+
+@pytest.mark.parametrize("words", [["--help"], ["deploy", "--help"], ["config", "show", "--help"]], ids=" ".join)
+def test_the_reference_shows_help_as_a_terminal_does(words: list[str], cli: Cli) -> None:
+    """What stands in the page is what the command prints on 80 columns."""
+    printed = cli.run(*words).stdout
+
+    lines = "\n".join(line.rstrip() for line in printed.splitlines())
+    assert f"```text\n$ mlscale {' '.join(words)}\n{lines}\n```" in (DOCS / "reference" / "cli.md").read_text()
