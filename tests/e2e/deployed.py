@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,15 @@ def until(holds: Callable[[], bool], within_s: float = 20.0) -> None:
     while not holds():
         assert time.monotonic() < limit, f"not within {within_s:g} s: {holds.__doc__ or holds}"
         time.sleep(0.05)
+
+
+def exchange(address: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """Return status and body of one GET, or of one POST of `body` as JSON."""
+    place = urlsplit(address)
+    with closing(http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)) as connection:
+        connection.request("GET" if body is None else "POST", path, body, {"content-type": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read()
 
 
 @dataclass(slots=True)

@@ -81,6 +81,16 @@ def test_no_data_removes_nothing() -> None:
     assert desired_replicas(scaling, a_window(4, per_minute=0, cpu=None), Memory(), NOON)[0] == 4
 
 
+def test_a_window_that_is_not_whole_removes_nothing() -> None:
+    """Before a whole window was measured replicas are added, but none is removed; bounds hold all the same."""
+    scaling = replace(TRACKED, steps=(StepPolicy(Metric.CONCURRENCY, -1, below=1.0),))
+    begun = replace(a_window(4, per_minute=10), is_whole=False)
+
+    assert desired_replicas(scaling, begun, Memory(), NOON)[0] == 4
+    assert desired_replicas(scaling, replace(begun, requests_per_minute=3000), Memory(), NOON)[0] == 5
+    assert desired_replicas(scaling, replace(begun, replicas=20), Memory(), NOON)[0] == 10
+
+
 def test_no_traffic_goes_down_to_the_minimum() -> None:
     """Without requests only `min` replicas stay."""
     assert desired_replicas(replace(TRACKED, min=2), a_window(9), Memory(), NOON)[0] == 2

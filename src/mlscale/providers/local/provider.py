@@ -162,6 +162,8 @@ class Local:
             return self._health(home, payload, operation)
         if isinstance(payload, Bake):
             return self._baked(home, payload, operation)
+        if isinstance(payload, Configure):
+            return self._scaled(home, payload.scaling.min, operation)
         return self._taken_up(home, operation)
 
     def invoke(self, identity: Identity, body: bytes, content_type: str, accept: str) -> Answer:
@@ -249,6 +251,17 @@ class Local:
         desired, observed = self._read(home)
         if desired is None:
             raise ProviderFailed("the deployment's record is gone", why=str(home.path), hint="mlscale deploy")
+        return Outcome(Work.RUNNING if observed is None else Work.DONE, operation)
+
+    def _scaled(self, home: Home, least: int, operation: str) -> Outcome:
+        """Return whether the settings are taken up, and as many replicas are healthy as shall always run."""
+        _, observed = self._read(home)
+        for seen in observed.revisions if observed else ():
+            healthy = sum(replica.health == "healthy" for replica in seen.replicas)
+            if seen.share and healthy < min(least, seen.wanted):
+                if seen.failures >= BROKEN_AFTER:
+                    raise self._broken(home, seen, f"revision {seen.id} does not start")
+                return Outcome(Work.RUNNING, operation, f"{healthy} of {least} replicas healthy")
         return Outcome(Work.RUNNING if observed is None else Work.DONE, operation)
 
     def _observed(self, home: Home, revision: str) -> tuple[ObservedRevision | None, int]:

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 from mlscale.autoscaling.policy import Memory, Window, desired_replicas, effective_bounds
 from mlscale.deployment import Metric, Scaling
@@ -73,6 +72,8 @@ class Fleet:
         """Remember how many requests were answered so far, and how many are open now."""
         if self._measured_since is None:
             self._measured_since = now_s
+            # Taking over is a change as any other: cooldowns hold before the count that was found is touched.
+            self._memory = Memory(last_in=datetime.now(UTC))
         for kept, value, window_s in (
             (self._requests, counted, WINDOW_S),
             (self._open, open_now, CONCURRENCY_WINDOW_S),
@@ -162,6 +163,7 @@ class Supervisor:
         self._last_port = before.port if before else 0
         self._last_wanted = {each.id: each.wanted for each in before.revisions} if before else {}
         self._seen: object = None
+        self._next_scale = 0.0
         self._started = process_started(os.getpid())
 
     def changed(self) -> None:
@@ -182,14 +184,14 @@ class Supervisor:
     async def run(self) -> None:
         """Make true what is desired until it is gone, or a signal comes."""
         loop = asyncio.get_running_loop()
-        next_beat = next_scale = 0.0
+        next_beat = 0.0
         while not self._stopping and self._reload():
             now_s = loop.time()
             await self._bind()
             self._sync()
             self._measure(now_s)
-            if now_s >= next_scale:
-                next_scale = now_s + SCALE_EVERY_S
+            if now_s >= self._next_scale:
+                self._next_scale = now_s + SCALE_EVERY_S
                 self._scale(now_s)
             self._publish()
             if self._wake.is_set() or now_s >= next_beat:
@@ -219,6 +221,7 @@ class Supervisor:
             _log(str(error))
             return True
         self._desired = desired or self._desired
+        self._next_scale = 0.0
         return desired is not None
 
     async def _bind(self) -> None:
@@ -348,21 +351,22 @@ def _log(text: str) -> None:
 def main(path: str) -> int:
     """Supervise the deployment in the folder `path`; return at once if another process does."""
     home = Home(Path(path).resolve())
-    with (home.path / records.LOCK).open("a") as lock:
-        if not _is_ours(lock):
-            _log("another supervisor runs")
-            return 0
-        desired = records.read_desired(home.path)
-        if desired is None:
-            _log("nothing is desired")
-            return 0
-        os.chdir(home.path)
-        client.end_replicas(records.read_observed(home.path), home)
-        asyncio.run(_run(home, desired))
+    # Never closed: the lock goes with the last of this process, so that whoever waits for it finds nothing left.
+    lock = os.open(home.path / records.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if not _is_ours(lock):
+        _log("another supervisor runs")
+        return 0
+    desired = records.read_desired(home.path)
+    if desired is None:
+        _log("nothing is desired")
+        return 0
+    os.chdir(home.path)
+    client.end_replicas(records.read_observed(home.path), home)
+    asyncio.run(_run(home, desired))
     return 0
 
 
-def _is_ours(lock: IO[str]) -> bool:
+def _is_ours(lock: int) -> bool:
     limit = time.monotonic() + LOCK_WITHIN_S
     while time.monotonic() < limit:
         with suppress(BlockingIOError):
