@@ -65,7 +65,7 @@ CONTAINER_VARIABLES = {
     "MLSCALE_HOST": "Address to listen on; all of them if not set.",
     "MLSCALE_MAX_BODY_BYTES": "Largest request body; 25 MiB.",
     "MLSCALE_MODEL_DIR": "Folder of the model; `/opt/ml/model` if nothing says another.",
-    "MLSCALE_ONNX_OUTPUTS": "Names of the outputs of an ONNX model that are wanted, separated by commas; the first.",
+    "MLSCALE_ONNX_OUTPUTS": "Names of the outputs of an ONNX model that are wanted, separated by commas.",
     "MLSCALE_PARENT_PID": "The server ends when this process does.",
     "MLSCALE_PORT": "Port to listen on; 8080 if nothing says another.",
     "OMP_NUM_THREADS": "Threads of an ONNX model; 1.",
