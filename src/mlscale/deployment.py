@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -93,6 +92,8 @@ class Revision:
 
 def revision_of(content: Content) -> Revision:
     """Return the revision that `content` is: the same content gives the same id on every machine."""
+    import hashlib  # it loads OpenSSL, and most of who imports this module make no revision
+
     facts = asdict(content)
     facts["health"]["startup_timeout"] = content.health.startup_timeout.total_seconds()
     facts["environment"] = dict(sorted(content.environment.items()))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import gc
 import json
 import os
 import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -49,6 +49,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
 }
 SCHEMA_VERSION = 1
+GARBAGE_AFTER = 100_000
 HELP = ("-h", "--help")
 WORDS = "mlscale.words"
 """Where a context's `meta` has the words of the command line, for whoever must say how to go on."""
@@ -99,6 +100,8 @@ class LazyGroup(TyperGroup):
         """Return the command that the words name, or say which one is near."""
         known = self.list_commands(ctx)
         if args and not args[0].startswith("-") and args[0] not in known:
+            from difflib import get_close_matches
+
             close = get_close_matches(args[0], known, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             ctx.fail(f"There is no command {args[0]}.{hint}")
@@ -206,6 +209,10 @@ def _set_up_process() -> None:
         raise StoppedAtOnce(number, in_a_run=False)
 
     signal.signal(signal.SIGTERM, terminate)
+    # Start-up makes many objects and no rubbish; and looking through every installed package for plugins of pydantic,
+    # which nobody has for mlscale, takes as long as checking a spec.
+    gc.set_threshold(GARBAGE_AFTER)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     codecs.register_error("mlscale", _in_ascii)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever started us (Python's sys documentation, sys.__stdout__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +83,8 @@ def _found(text: bytes, path: Path, problems: list[Problem]) -> Iterator[tuple[s
         name = str(key.value)
         line, column = _place(key)
         if name not in CHECKS:
+            from difflib import get_close_matches
+
             close = get_close_matches(name, CHECKS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(CHECKS)}"
             problems.append(Problem(str(path), line, column, f"there is no setting {name}", hint=hint))

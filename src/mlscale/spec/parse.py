@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -246,8 +245,8 @@ class _Draft:
     def _unknown(self, path: Path, known: list[str]) -> None:
         key = str(path[-1])
         known = [each for each in known if each != key]
-        close = get_close_matches(key, known, n=1, cutoff=_CLOSE) if len(key) <= _LONGEST_GUESSED else []
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        close = _close_to(key, known) if len(key) <= _LONGEST_GUESSED else ""
+        hint = f"did you mean {close}?" if close else f"known here: {', '.join(known)}"
         self._problem(path, f"{_dotted(path)} is unknown", "", hint if known else "remove it", of_key=True)
 
     def _problem(self, path: Path, what: str, why: str = "", hint: str = "", *, of_key: bool = False) -> None:
@@ -332,8 +331,15 @@ def _choice_words(value: object, expected: str, reads: str) -> tuple[str, str]:
     options = expected.replace("'", "")
     if not isinstance(value, str):
         return f"it is {_shown(value)}, not one of: {options}", reads
-    close = get_close_matches(value[:_LONGEST_GUESSED], re.split(r", | or ", options), n=1)
-    return f"{_shown(value)} is not one of: {options}", f"did you mean {close[0]}?" if close else ""
+    close = _close_to(value[:_LONGEST_GUESSED], re.split(r", | or ", options))
+    return f"{_shown(value)} is not one of: {options}", f"did you mean {close}?" if close else ""
+
+
+def _close_to(word: str, known: Sequence[str]) -> str:
+    """Return the word of `known` that was probably meant, an empty text if none is near."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, known, n=1, cutoff=_CLOSE)), "")
 
 
 def _differs(written: str, value: object) -> bool:
