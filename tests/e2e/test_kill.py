@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from mlscale.deployment import WHOLE, Deployment
 from mlscale.engine import session as sessions
 from mlscale.state.journal import unfinished
 from tests.conftest import ROOT, Cli
+from tests.e2e.conftest import processes_of
 
 SPEC = """\
 version: 1
@@ -69,16 +69,8 @@ class Machine:
     def processes(self) -> list[str]:
         """Return what runs here, a word a process: supervisor, replica, or its whole command line."""
         words = {"mlscale.providers.local.supervisor": "supervisor", "mlscale.serving.server": "replica"}
-        found = []
-        for each in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (each / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                is_ours = (each / "cwd").readlink().is_relative_to(self.folder)
-            except OSError:
-                continue
-            if is_ours and int(each.name) != os.getpid():
-                found.append(next((word for module, word in words.items() if module in command), command))
-        return sorted(found)
+        commands = processes_of(self.folder).values()
+        return sorted(next((word for part, word in words.items() if part in each), each) for each in commands)
 
     def settled(self, wanted: list[str]) -> list[str]:
         """Return what runs here once it is `wanted`, or after 10 s: a second supervisor goes when it sees the first."""
@@ -159,7 +151,8 @@ def test_a_destroy_killed_at_any_change_leaves_nothing(machine: Machine) -> None
         assert again.returncode == 0, f"killed at change {number}: {again.stderr}"
         assert machine.seen() is None
         assert machine.settled([]) == []
-        assert not list((machine.folder / ".mlscale" / "local").glob("*")), f"killed at change {number}"
+        left = [each for each in (machine.folder / ".mlscale" / "local").rglob("*") if each.is_file()]
+        assert left == [], f"killed at change {number}"
 
     print(f"{points} kill points of a destroy recovered")  # noqa: T201 - the count is a claim of the docs
     assert points > 5
