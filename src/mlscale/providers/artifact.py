@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,10 +41,13 @@ def digest(path: Path) -> str:
             return _folder_digest(path)
         return _file_digest(path).hexdigest()[:16]
     except FileNotFoundError as error:
-        raise UsageError("a file that the spec names is missing", why=str(path), hint="correct its path") from error
+        missing = error.filename or path
+        raise UsageError("a file that the spec names is missing", why=str(missing), hint="correct its path") from error
     except OSError as error:
         raise UsageError(
-            "a file that the spec names can't be read", why=f"{path}: {error.strerror}", hint="correct its permissions"
+            "a file that the spec names can't be read",
+            why=f"{error.filename or path}: {error.strerror}",
+            hint="correct its permissions",
         ) from error
 
 
@@ -121,7 +125,7 @@ def _folder_digest(folder: Path) -> str:
     whole = hashlib.sha256()
     for file in _files(folder):
         name = file.relative_to(folder).as_posix()
-        whole.update(name.encode() + b"\0" + _file_digest(file).digest())
+        whole.update(os.fsencode(name) + b"\0" + _file_digest(file).digest())
     return whole.hexdigest()[:16]
 
 
@@ -167,5 +171,5 @@ def _check_archive(path: Path) -> None:
         raise UsageError(
             "an archive would write outside its folder", why=f"{path}: {error}", hint="make it again from inside"
         ) from error
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise UsageError("an archive can't be read", why=f"{path}: {error}", hint="make it again") from error

@@ -173,15 +173,16 @@ def await_beat(home: Home, timeout_s: float) -> Observed:
     )
 
 
-def stop_supervisor(home: Home, timeout_s: float) -> None:
+def stop_supervisor(home: Home, timeout_s: float, tell: Progress) -> None:
     """End the supervisor of `home` and with it every replica; none running is no error.
 
-    One that is just starting is waited for: its first beat says which process it is.
+    It lets open requests end first; `tell` hears every second that this goes on. One that is just starting is waited
+    for: its first beat says which process it is.
 
     Raises:
         ProviderFailed: it has not ended within `timeout_s`, and nothing says which process it is.
     """
-    limit = time.monotonic() + timeout_s
+    begun = told = time.monotonic()
     asked = 0
     while lock_is_held(home):
         observed = records.read_observed(home.path)
@@ -189,12 +190,15 @@ def stop_supervisor(home: Home, timeout_s: float) -> None:
         if observed and known and observed.pid != asked:
             asked = observed.pid
             send(asked, signal.SIGTERM)
-        if time.monotonic() > limit or supervision(home, datetime.now(UTC)).state is State.SILENT:
+        if time.monotonic() > begun + timeout_s or supervision(home, datetime.now(UTC)).state is State.SILENT:
             if observed is None or not known:
                 raise ProviderFailed(
                     "the supervisor does not end", why=str(home.path / records.LOCK), hint="end its process"
                 )
             kill(observed.pid, observed.pid_started, CONFIRM_S)
+        if time.monotonic() > told + 1.0:
+            told = time.monotonic()
+            tell(f"open requests end ({told - begun:.0f} s)")
         time.sleep(0.02)
 
 
@@ -388,10 +392,15 @@ def delete_logs(home: Home, revision: str) -> None:
 
 
 def delete_home(home: Home, tell: Progress) -> None:
-    """Delete everything of the deployment; its record goes first, so that a half-deleted one is absent."""
+    """Delete everything of the deployment; its record goes last, so that a half-deleted one is still there to delete."""
     if not home.path.exists():
         return
     with environments.alone(home.path, tell):
+        for each in home.path.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            elif each.name != records.DESIRED:
+                each.unlink(missing_ok=True)
         (home.path / records.DESIRED).unlink(missing_ok=True)
         shutil.rmtree(home.path, ignore_errors=True)
 

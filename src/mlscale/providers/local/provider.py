@@ -221,7 +221,7 @@ class Local:
     def _stop(self, home: Home, progress: Progress) -> None:
         observed = records.read_observed(home.path)
         client.end_silent_supervisor(home)
-        client.stop_supervisor(home, STOP_TIMEOUT_S)
+        client.stop_supervisor(home, STOP_TIMEOUT_S, progress)
         client.end_replicas(observed, home)
         client.delete_home(home, progress)
 

@@ -15,7 +15,7 @@ from mlscale.errors import WorkspaceFailed
 from mlscale.providers.local import client, records
 from mlscale.providers.local.records import ObservedReplica, RevisionFile
 from mlscale.serving.listener import free_port
-from mlscale.serving.upstream import Upstream, UpstreamBrokenError
+from mlscale.serving.upstream import AnswerTooLargeError, Upstream, UpstreamBrokenError
 
 HOST = "127.0.0.1"
 CHECK_STARTING_S = 0.1
@@ -30,7 +30,7 @@ FILES_AGAIN_S = 1.0
 DRAIN_S = 30.0
 END_S = 5.0
 
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "SYSTEMROOT")
+KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
 """What a replica gets of the supervisor's environment; a model sees no credentials of whoever deployed it."""
 
 
@@ -185,8 +185,8 @@ class Replica:
             return False
         probe = Upstream(self.name, HOST, self.upstream.port)
         try:
-            answer = await asyncio.wait_for(probe.request("GET", path, {}, b""), CHECK_TIMEOUT_S)
-        except (UpstreamBrokenError, TimeoutError):
+            answer = await probe.request("GET", path, (), b"", CHECK_TIMEOUT_S)
+        except (UpstreamBrokenError, AnswerTooLargeError, TimeoutError):
             return False
         finally:
             probe.close()

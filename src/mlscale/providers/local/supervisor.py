@@ -9,10 +9,11 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from mlscale.autoscaling.policy import Memory, Window, desired_replicas, effective_bounds
 from mlscale.deployment import Metric, Scaling
@@ -66,6 +67,11 @@ class Fleet:
             self.replicas.append(replica)
             replica.start()
         while len(self.replicas) > self.wanted:
+            self._supervisor.drain(self.replicas.pop())
+
+    def stop(self) -> None:
+        """Drain all replicas; `wanted` stays as it is, for whoever takes over."""
+        while self.replicas:
             self._supervisor.drain(self.replicas.pop())
 
     def measure(self, counted: int, open_now: int, now_s: float) -> None:
@@ -172,7 +178,10 @@ class Supervisor:
 
     def drain(self, replica: Replica) -> None:
         """Drain a replica beside everything else."""
-        task = asyncio.ensure_future(replica.drain())
+        self._beside(replica.drain())
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
 
@@ -187,7 +196,7 @@ class Supervisor:
         next_beat = 0.0
         while not self._stopping and self._reload():
             now_s = loop.time()
-            await self._bind()
+            self._bind()
             self._sync()
             self._measure(now_s)
             if now_s >= self._next_scale:
@@ -224,7 +233,7 @@ class Supervisor:
         self._next_scale = 0.0
         return desired is not None
 
-    async def _bind(self) -> None:
+    def _bind(self) -> None:
         """Listen where it is desired; a taken port is told, and tried again while the old one goes on."""
         host, port = wanted = (self._desired.host, self._desired.port)
         if self._listener and (
@@ -241,7 +250,7 @@ class Supervisor:
                 failed = f"{host}:{candidate} can't be used: {error.strerror}"
                 continue
             if self._listener:
-                await self._listener.stop()
+                self._beside(self._listener.stop())
             self._listener, self._address, self._unbound = listener, wanted, ""
             self._last_port = candidate
             _log(f"listening on http://{listener.host}:{listener.port}")
@@ -257,15 +266,14 @@ class Supervisor:
         wanted = {each.id: each for each in self._desired.revisions}
         for revision in [each for each in self._fleets if each not in wanted]:
             fleet = self._fleets.pop(revision)
-            fleet.wanted = 0
             self._publish()
-            fleet.resize()
+            fleet.stop()
         for revision, desired in wanted.items():
             if revision not in self._fleets:
                 # A supervisor that takes another's place keeps the counts that autoscaling had set.
                 count = self._last_wanted.get(revision, desired.start_with)
                 self._fleets[revision] = Fleet(self._home, desired, count, self)
-                _log(f"revision {revision}: {count} replicas")
+                _log(f"revision {revision}: starts with {count}")
             self._fleets[revision].share = desired.share
             self._fleets[revision].resize()
         self._last_wanted = {}
@@ -318,8 +326,7 @@ class Supervisor:
         if self._listener:
             await self._listener.stop(5.0)
         for fleet in self._fleets.values():
-            fleet.wanted = 0
-            fleet.resize()
+            fleet.stop()
         while self._draining:
             await asyncio.wait(self._draining, timeout=BEAT_EVERY_S)
             self._observe()

@@ -210,6 +210,8 @@ def _takeover(
     planned: list[Step[object]] = []
     if revision.id not in present:
         planned += _new_revision(asked, seen, revision, started)
+    elif _has_failed(seen):
+        planned.append(_prepare(asked, revision, StepKind.UPDATE))
     planned.append(_wait(asked, revision, _last(planned) or started))
     planned.append(
         Step(
@@ -263,26 +265,24 @@ def _prepare(asked: Deployment, revision: Revision, kind: StepKind) -> Step[obje
 
 
 def starting_replicas(scaling: Scaling, seen: Deployment | None) -> int:
-    """Return how many replicas a new revision starts with: what autoscaling has set for the old one, in bounds.
+    """Return how many replicas a new revision starts with: what autoscaling has set for the traffic, in bounds.
 
-    The bounds are the widest that the schedule ever gives: it is not for a takeover to undo them.
+    The bounds are the widest that the schedule ever gives: it is not for a takeover to undo them. After a run that was
+    cut off the traffic may be at another revision than the stable one.
     """
-    live = seen.stable.live if seen and seen.stable else None
+    carrying = [each.live.desired for each in seen.revisions if each.share and each.live] if seen else []
     most = max(scaling.max, *(each.max or each.min or 0 for each in scaling.schedule), 0)
-    return max(scaling.min, min(most, live.desired if live else scaling.min))
+    return max(scaling.min, min(most, max(carrying, default=scaling.min)))
 
 
 def _configure(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]) -> tuple[Step[object], ...]:
-    if seen is None:
-        different: tuple[Change, ...] = ()
-    else:
-        different = tuple(
-            change
-            for change in changes(asked, seen)
-            if change.path.startswith(("endpoint.replicas", "endpoint.autoscaling", "labels.", "local."))
-        )
-        if not different:
-            return ()
+    different = tuple(
+        change
+        for change in changes(asked, seen)
+        if change.path.startswith(("endpoint.replicas", "endpoint.autoscaling", "labels.", "local."))
+    )
+    if not different:
+        return ()
     configure = Configure(
         asked.identity.name,
         asked.scaling,
