@@ -154,6 +154,38 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     assert (caught.value.what, caught.value.hint) == ("an archive can't be read", "make it again")
 
 
+@pytest.mark.parametrize("length", [0, 5, 60])
+def test_an_archive_that_was_cut_off_is_refused(tmp_path: Path, length: int) -> None:
+    """Half a download is an error that says so, not a traceback."""
+    archive = an_archive(tmp_path / "m.tar.gz", a_member("model.onnx"), text=bytes(range(256)) * 40)
+    archive.write_bytes(archive.read_bytes()[:length])
+
+    with pytest.raises(UsageError) as caught:
+        artifact.digest(archive)
+
+    assert caught.value.what == "an archive can't be read"
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    """The error names the link, not the whole folder."""
+    folder = a_folder(tmp_path / "m", {"a": "1"})
+    (folder / "gone").symlink_to(tmp_path / "none")
+
+    with pytest.raises(UsageError) as caught:
+        artifact.digest(folder)
+
+    assert caught.value.why == str(folder / "gone")
+
+
+def test_a_name_that_is_not_utf8_is_digested(tmp_path: Path) -> None:
+    """A file from another system counts by the bytes of its name."""
+    folder = a_folder(tmp_path / "m", {"a": "1"})
+    before = artifact.digest(folder)
+    (folder / os.fsdecode(b"caf\xe9")).write_text("")
+
+    assert artifact.digest(folder) != before
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """What the spec names and is not there is an error with its path."""
     with pytest.raises(UsageError) as caught:

@@ -261,6 +261,39 @@ def test_a_new_revision_starts_with_what_autoscaling_has_set(live: Live | None, 
     assert add.subject == f"revision {TWO.id} with {'1 replica' if count == 1 else f'{count} replicas'}"
 
 
+def test_a_new_revision_starts_with_what_the_traffic_needs() -> None:
+    """After a run that was cut off past its shift the candidate has the traffic, and its count is what counts."""
+    stable = ServedRevision(ONE, Role.STABLE, 0, Live(1, 1))
+    candidate = ServedRevision(TWO, Role.CANDIDATE, WHOLE, Live(3, 3))
+
+    assert starting_replicas(SCALING, seen(stable, candidate)) == 3
+
+
+def test_a_first_deploy_shows_the_settings_that_it_makes() -> None:
+    """Bounds, labels and the port stand in the plan, and nothing is interrupted: nothing serves yet."""
+    configure = steps(asked(labels={"team": "search"}), None, PLAIN)[-1]
+
+    assert configure.changes == (
+        Change("endpoint.replicas", None, "1 to 4"),
+        Change("labels.team", None, "search"),
+        Change("local.host", None, "127.0.0.1"),
+        Change("local.port", None, "0"),
+    )
+    assert not configure.interrupts
+
+
+def test_a_candidate_whose_files_are_gone_is_prepared_again() -> None:
+    """A takeover that goes on does not wait for replicas that can't start."""
+    world = seen(
+        ServedRevision(ONE, Role.STABLE, WHOLE, Live(1, 1)),
+        ServedRevision(TWO, Role.CANDIDATE, 0),
+        phase=Phase.FAILED,
+        reason="its files are gone",
+    )
+
+    assert [step.key for step in steps(asked("two"), world, PLAIN)][:2] == [f"{TWO.id}/prepare", f"{TWO.id}/wait"]
+
+
 def done(world: Deployment | None, step: Step[object]) -> Deployment | None:
     """Return the world after `step`, by hand; what a step does twice it does once."""
     match step.payload:

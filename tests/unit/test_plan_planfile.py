@@ -172,3 +172,12 @@ def test_a_damaged_file_is_refused_or_the_same_plan(seed: int) -> None:
     except UsageError:
         return
     assert plan == a_plan()
+
+
+def test_a_step_that_nobody_here_can_do_is_refused() -> None:
+    """A file that is whole and was made by another version is an error that names the step."""
+    plan = a_plan()
+    file = file_of(text_of(plan, ORIGIN, payloads=PAYLOADS), name="a.plan.json")
+
+    with pytest.raises(UsageError, match=f"knows how to do .*{plan.steps[0].key}"):
+        plan_of(file, payloads=str)

@@ -125,9 +125,20 @@ def file_of(text: str | bytes, *, name: str) -> PlanFile:
 
 
 def plan_of(file: PlanFile, *, payloads: Any) -> Plan:
-    """Return the plan that `file` holds, its payloads read as `payloads`."""
+    """Return the plan that `file` holds, its payloads read as `payloads`.
+
+    Raises:
+        UsageError: another version of mlscale, or another provider, made a step that this one does not know.
+    """
     adapters = _adapters(payloads)
     saved = file.plan
+    unknown = [step.key for step in saved.steps if step.payload_type not in adapters]
+    if unknown:
+        raise UsageError(
+            "this is not a plan file that can be carried out",
+            why=f"nothing here knows how to do {', '.join(unknown)}",
+            hint=f"mlscale plan --out FILE {file.made_from.spec}",
+        )
     steps: tuple[Step[object], ...] = tuple(
         Step(
             key=step.key,

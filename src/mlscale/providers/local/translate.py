@@ -299,7 +299,7 @@ def _configure(asked: Deployment, seen: Deployment | None, after: tuple[str, ...
             configure,
             after=after,
             changes=different,
-            interrupts=any(change.path.startswith("local.") for change in different),
+            interrupts=seen is not None and any(change.path.startswith("local.") for change in different),
         ),
     )
 
