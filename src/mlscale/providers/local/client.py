@@ -392,7 +392,7 @@ def delete_logs(home: Home, revision: str) -> None:
 
 
 def delete_home(home: Home, tell: Progress) -> None:
-    """Delete everything of the deployment; its record goes last, so that a half-deleted one is still there to delete."""
+    """Delete everything of the deployment; its record goes last, so that a half-deleted one can still be deleted."""
     if not home.path.exists():
         return
     with environments.alone(home.path, tell):

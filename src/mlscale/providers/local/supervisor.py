@@ -22,7 +22,7 @@ from mlscale.providers.local import client, records
 from mlscale.providers.local.client import Home
 from mlscale.providers.local.processes import process_started
 from mlscale.providers.local.records import Desired, DesiredRevision, Observed, ObservedRevision
-from mlscale.providers.local.replicas import Replica
+from mlscale.providers.local.replicas import DRAIN_S, Replica
 from mlscale.serving.gateway import Gateway, Route
 from mlscale.serving.listener import Listener, free_port
 from mlscale.serving.upstream import Upstream
@@ -162,7 +162,7 @@ class Supervisor:
         self._unbound = ""
         self._unread = ""
         self._published: list[tuple[str, int, tuple[Upstream, ...]]] | None = None
-        self._draining: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._stopping = False
         before = records.read_observed(home.path)
@@ -182,8 +182,8 @@ class Supervisor:
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
-        self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def stop(self) -> None:
         """End everything, in order."""
@@ -322,15 +322,20 @@ class Supervisor:
             _log(f"what is observed can't be written: {error}")
 
     async def _shut_down(self) -> None:
-        self._gateway.set_routes(())
+        """Take no more requests, let those that are open end, then end the replicas; beat all the while."""
         if self._listener:
-            await self._listener.stop(5.0)
+            self._beside(self._listener.stop(DRAIN_S))
+        await self._ended()
+        self._gateway.set_routes(())
         for fleet in self._fleets.values():
             fleet.stop()
-        while self._draining:
-            await asyncio.wait(self._draining, timeout=BEAT_EVERY_S)
-            self._observe()
+        await self._ended()
         _log("ended")
+
+    async def _ended(self) -> None:
+        while self._ending:
+            await asyncio.wait(self._ending, timeout=BEAT_EVERY_S)
+            self._observe()
 
 
 def _gauges(revisions: tuple[ObservedRevision, ...]) -> Mapping[str, Mapping[str, float]]:
