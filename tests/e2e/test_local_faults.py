@@ -107,6 +107,28 @@ def test_a_port_can_be_changed(custom: Cli) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("host", "address"), [("localhost", "localhost"), ("::1", "[::1]"), ("127.0.0.2", "127.0.0.2")]
+)
+def test_a_host_can_be_changed_on_the_same_port(custom: Cli, host: str, address: str) -> None:
+    """Another loopback address takes the port over, even the same by another name; a foreign one changes nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    change_spec(custom, {"local.port": port})
+    assert custom.run("deploy").returncode == 0
+    change_spec(custom, {"local.host": host})
+
+    changed = custom.run("deploy", "--yes")
+
+    assert changed.returncode == 0, changed.stderr
+    assert status(custom)["address"] == f"http://{address}:{port}"
+    assert custom.run("invoke", "--file", "request.json").returncode == 0
+    change_spec(custom, {"local": {"host": "192.0.2.1", "port": port, "allow_remote": True}})
+    assert custom.run("deploy", "--yes").returncode == 4
+    assert status(custom)["address"] == f"http://{address}:{port}"
+    assert custom.run("invoke", "--file", "request.json").returncode == 0
+
+
 def test_a_supervisor_that_hangs_is_told_and_replaced(custom: Cli) -> None:
     """A stopped supervisor is silent, and `deploy` ends it and starts another on the same port, with one replica."""
     assert custom.run("deploy").returncode == 0

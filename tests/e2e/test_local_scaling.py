@@ -105,6 +105,25 @@ def test_a_busy_processor_takes_steps(custom: Cli) -> None:
     assert "(cpu above 30: +1)" in (home(custom) / "supervisor.log").read_text()
 
 
+def test_scaling_in_takes_what_does_not_serve(custom: Cli) -> None:
+    """Of two replicas the one that crashes again and again goes, though it is the older one."""
+    handler = custom.folder / "inference.py"
+    marker = custom.folder / "crash"
+    handler.write_text(
+        handler.read_text() + f"\nif __import__('os').path.exists({str(marker)!r}):\n    raise SystemExit(1)\n"
+    )
+    _scaled(custom, {}, least=2, most=2)
+    older, newer = replicas(custom)
+    marker.touch()
+    os.kill(older.pid, signal.SIGKILL)
+    until(lambda: replicas(custom)[0].health == "backing_off")
+
+    _scaled(custom, {}, least=1, most=1)
+
+    assert [(each.name, each.pid) for each in replicas(custom)] == [(newer.name, newer.pid)]
+    assert custom.run("invoke", "--file", "request.json").returncode == 0
+
+
 def test_a_schedule_sets_the_bounds(custom: Cli) -> None:
     """An entry that fired a minute ago holds from the start; another minimum in the spec comes at once."""
     fired = datetime.now(UTC) - timedelta(minutes=2)

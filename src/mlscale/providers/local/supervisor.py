@@ -59,7 +59,7 @@ class Fleet:
         self._cpu: tuple[float, Mapping[int, float]] = (0.0, {})
 
     def resize(self) -> None:
-        """Start or drain replicas until there are as many as wanted; the newest go first."""
+        """Start or drain replicas until there are as many as wanted: first those that do not serve, then the newest."""
         while len(self.replicas) < self.wanted:
             self._number += 1
             name = f"{self.id}-{self._number}"
@@ -67,7 +67,8 @@ class Fleet:
             self.replicas.append(replica)
             replica.start()
         while len(self.replicas) > self.wanted:
-            self._supervisor.drain(self.replicas.pop())
+            idle = [number for number, each in enumerate(self.replicas) if not each.healthy_pid]
+            self._supervisor.drain(self.replicas.pop(idle[-1] if idle else -1))
 
     def stop(self) -> None:
         """Drain all replicas; `wanted` stays as it is, for whoever takes over."""
@@ -196,7 +197,7 @@ class Supervisor:
         next_beat = 0.0
         while not self._stopping and self._reload():
             now_s = loop.time()
-            self._bind()
+            await self._bind()
             self._sync()
             self._measure(now_s)
             if now_s >= self._next_scale:
@@ -233,7 +234,7 @@ class Supervisor:
         self._next_scale = 0.0
         return desired is not None
 
-    def _bind(self) -> None:
+    async def _bind(self) -> None:
         """Listen where it is desired; a taken port is told, and tried again while the old one goes on."""
         host, port = wanted = (self._desired.host, self._desired.port)
         if self._listener and (
@@ -241,18 +242,18 @@ class Supervisor:
         ):
             self._address, self._unbound = wanted, ""
             return
-        candidates = [port] if port else [*filter(None, [self._last_port]), free_port(host)]
         failed = ""
-        for candidate in candidates:
+        for candidate in (port,) if port else (self._last_port, 0):
             try:
-                listener = Listener(self._gateway, host, candidate)
+                await self._give_way(host, candidate)
+                listener = Listener(self._gateway, host, candidate or free_port(host))
             except OSError as error:
                 failed = f"{host}:{candidate} can't be used: {error.strerror}"
                 continue
             if self._listener:
-                self._beside(self._listener.stop())
+                self._beside(self._listener.stop(DRAIN_S))
             self._listener, self._address, self._unbound = listener, wanted, ""
-            self._last_port = candidate
+            self._last_port = listener.port
             _log(f"listening on http://{listener.host}:{listener.port}")
             self._wake.set()
             return
@@ -260,6 +261,18 @@ class Supervisor:
             _log(failed)
             self._unbound = failed
             self._wake.set()
+
+    async def _give_way(self, host: str, port: int) -> None:
+        """Stop listening on `port` if another host wants it of us: one address may stand for the other.
+
+        Raises:
+            OSError: the host is not this machine's; we go on as we are.
+        """
+        if self._listener and port == self._listener.port:
+            free_port(host)
+            self._beside(self._listener.stop(DRAIN_S))
+            self._listener = None
+            await asyncio.sleep(0.05)
 
     def _sync(self) -> None:
         """Have a fleet for each desired revision, and no other."""

@@ -363,9 +363,14 @@ def deployment(
         settings={"host": desired.host, "port": str(desired.port)},
         phase=phase,
         reason=reason,
-        address=f"http://{observed.host}:{observed.port}" if observed and observed.port else None,
+        address=_address(observed) if observed and observed.port else None,
         spec_hash=desired.spec_hash,
     )
+
+
+def _address(observed: Observed) -> str:
+    host = f"[{observed.host}]" if ":" in observed.host else observed.host
+    return f"http://{host}:{observed.port}"
 
 
 def _served(revision: Revision, role: Role, share: int, seen: ObservedRevision | None) -> ServedRevision:
