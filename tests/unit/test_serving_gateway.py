@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,7 +15,7 @@ from mlscale.serving.upstream import AnswerTooLargeError, Response, Upstream, Up
 from mlscale.serving.wire import Call, Dialect, Reply
 
 PLAIN = Call(Dialect.PLAIN)
-HEAD = Head("id-1", None, 0, [("x-request-id", "id-1")])
+HEAD = Head("id-1", None, [("x-request-id", "id-1")])
 
 
 class Canned(Upstream):
@@ -212,24 +211,24 @@ def test_a_slow_or_endless_answer_is_not_asked_for_again(error: Exception, statu
 @pytest.mark.parametrize(
     ("headers", "head"),
     [
-        ([("host", "a"), ("content-length", "12")], Head("new", None, 12, [("x-request-id", "new")])),
-        ([("transfer-encoding", "chunked")], Head("new", None, None, [("x-request-id", "new")])),
-        ([], Head("new", None, 0, [("x-request-id", "new")])),
-        ([("x-request-id", "id-1")], Head("id-1", None, 0, [("x-request-id", "id-1")])),
-        ([("x-request-id", "a b")], Head("new", None, 0, [("x-request-id", "new")])),
-        ([("x-request-id", "a\r\nx: 1")], Head("new", None, 0, [("x-request-id", "new")])),
-        ([("x-request-id", "a" * 129)], Head("new", None, 0, [("x-request-id", "new")])),
+        ([("host", "a"), ("content-length", "12")], Head("new", None, [("x-request-id", "new")])),
+        ([("transfer-encoding", "chunked"), ("upgrade", "h2c")], Head("new", None, [("x-request-id", "new")])),
+        ([], Head("new", None, [("x-request-id", "new")])),
+        ([("x-request-id", "id-1")], Head("id-1", None, [("x-request-id", "id-1")])),
+        ([("x-request-id", "a b")], Head("new", None, [("x-request-id", "new")])),
+        ([("x-request-id", "a\r\nx: 1")], Head("new", None, [("x-request-id", "new")])),
+        ([("x-request-id", "a" * 129)], Head("new", None, [("x-request-id", "new")])),
         (
             [("accept", "a"), ("accept", "b"), ("connection", "keep-alive"), ("keep-alive", "5"), ("te", "gzip")],
-            Head("new", None, 0, [("accept", "a"), ("accept", "b"), ("x-request-id", "new")]),
+            Head("new", None, [("accept", "a"), ("accept", "b"), ("x-request-id", "new")]),
         ),
         (
             [("connection", "close, X-Mine"), ("x-mine", "1"), ("x-yours", "2"), ("expect", "100-continue")],
-            Head("new", None, 0, [("x-yours", "2"), ("x-request-id", "new")]),
+            Head("new", None, [("x-yours", "2"), ("x-request-id", "new")]),
         ),
         (
             [("x-amzn-sagemaker-target-variant", "b")],
-            Head("new", "b", 0, [("x-amzn-sagemaker-target-variant", "b"), ("x-request-id", "new")]),
+            Head("new", "b", [("x-amzn-sagemaker-target-variant", "b"), ("x-request-id", "new")]),
         ),
     ],
 )
@@ -272,65 +271,34 @@ def test_the_exposition_is_prometheus_text() -> None:
     assert gateway.counters["a"].requests == 4
 
 
-class Scope:
-    """A request's first lines (RSGI)."""
-
-    def __init__(self, method: str, path: str, **headers: str) -> None:
-        self.method = method
-        self.path = path
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
-
-
-class Wire:
-    """The other side of a request (RSGI): gives the body, keeps the answer."""
-
-    def __init__(self, body: bytes = b"") -> None:
-        self.body = body
-        self.was_read = False
-        self.answer: tuple[int, dict[str, str], bytes] | None = None
-
-    async def __call__(self) -> bytes:
-        """Give the whole body."""
-        self.was_read = True
-        return self.body
-
-    def response_bytes(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
-        """Keep the answer."""
-        self.answer = (status, dict(headers), body)
-
-
-def over_http(gateway: Gateway, scope: Scope, wire: Wire | None = None) -> tuple[int, dict[str, str], bytes]:
-    """Return what a request is answered."""
-    wire = wire or Wire()
-    asked: Callable[[Any, Any], Coroutine[Any, Any, None]] = gateway.__rsgi__
-    asyncio.run(asked(scope, wire))
-    assert wire.answer is not None
-    return wire.answer
+def answer(gateway: Gateway, method: str, path: str) -> Reply:
+    """Return what a request without headers and body is answered."""
+    return asyncio.run(gateway.answer(method, path, [], b""))
 
 
 def test_the_routes() -> None:
     """Predictions, health, metrics; anything else is 404, a prediction's path with another method 405."""
     gateway = a_gateway(Route("a", 10_000, (Canned("a"),)))
 
-    assert over_http(gateway, Scope("POST", "/invocations"))[::2] == (200, b"a")
-    assert over_http(gateway, Scope("POST", "/endpoints/reviews/invocations"))[::2] == (200, b"a")
-    assert over_http(gateway, Scope("GET", "/ping")) == (200, {}, b"")
-    assert over_http(gateway, Scope("HEAD", "/ping")) == (200, {}, b"")
-    assert over_http(gateway, Scope("GET", "/metrics"))[0] == 200
-    status, headers, body = over_http(gateway, Scope("GET", "/invocations"))
-    assert (status, headers["allow"], json.loads(body)) == (405, "POST", {"error": "/invocations takes POST"})
-    status, _, body = over_http(gateway, Scope("DELETE", "/ping"))
-    assert (status, json.loads(body)) == (404, {"error": "there is no DELETE /ping"})
-    assert over_http(a_gateway(), Scope("GET", "/ping")) == (503, {}, b"")
+    assert answer(gateway, "POST", "/invocations")[::2] == (200, b"a")
+    assert answer(gateway, "POST", "/endpoints/reviews/invocations")[::2] == (200, b"a")
+    assert answer(gateway, "GET", "/ping") == Reply(200, (), b"")
+    assert answer(gateway, "HEAD", "/ping") == Reply(200, (), b"")
+    assert answer(gateway, "GET", "/metrics").status == 200
+    wrong = answer(gateway, "GET", "/invocations")
+    assert (wrong.status, dict(wrong.headers)["allow"], wrong.body) == (
+        405,
+        "POST",
+        b'{"error":"/invocations takes POST"}',
+    )
+    assert answer(gateway, "DELETE", "/ping")[::2] == (404, b'{"error":"there is no DELETE /ping"}')
+    assert answer(a_gateway(), "GET", "/ping") == Reply(503, (), b"")
 
 
-def test_a_body_that_says_it_is_too_large_is_not_read() -> None:
-    """413 from its length alone, in the words of whoever asks."""
-    wire = Wire()
-    gateway = a_gateway(Route("a", 10_000, (Canned("a"),)))
+def test_what_is_not_heard_to_its_end_is_refused_in_the_words_of_whoever_asks() -> None:
+    """By its path; a path that means nothing gets the plain words."""
+    gateway = a_gateway()
 
-    scope = Scope("POST", "/endpoints/reviews/invocations", content_length=str(25 * 2**20 + 1))
-    status, headers, body = over_http(gateway, scope, wire)
-
-    assert (status, headers["x-amzn-errortype"], wire.was_read) == (413, "ValidationError", False)
-    assert json.loads(body) == {"Message": "the body is larger than 26,214,400 bytes"}
+    sagemaker = gateway.refusal("/endpoints/reviews/invocations", 413, "too large")
+    assert (sagemaker.status, dict(sagemaker.headers)["x-amzn-errortype"]) == (413, "ValidationError")
+    assert gateway.refusal("", 400, "not HTTP")[::2] == (400, b'{"error":"not HTTP"}')

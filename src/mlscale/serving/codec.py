@@ -15,6 +15,9 @@ CSV = "text/csv"
 NPY = "application/x-npy"
 KNOWN = (JSON, CSV, NPY)
 
+LARGEST_BODY = 25 * 2**20
+"""SageMaker Runtime's own limit."""
+
 
 class BadRequestError(Exception):
     """The client's request can't be served; `status` is HTTP's word for why."""

@@ -9,9 +9,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from mlscale.serving.listener import LARGEST_BODY, BodyError, body_of
 from mlscale.serving.upstream import (
     ANSWER_TIMEOUT_S,
     HOP_BY_HOP,
@@ -76,26 +75,21 @@ class Head(NamedTuple):
     request_id: str
     target: str | None
     """The revision that must answer, if the client names one."""
-    length: int | None
-    """The body's length; None if only its end will tell."""
     forwarded: list[tuple[str, str]]
 
 
 def head_of(headers: Iterable[tuple[str, str]]) -> Head:
     """Return what is to be known of the headers, and those that go on to the replica."""
-    request_id, target, length, nominated = "", None, 0, ""
+    request_id, target, nominated = "", None, ""
     forwarded: list[tuple[str, str]] = []
     for header in headers:
         name, value = header
-        if name == "content-length":
-            length = int(value)
-        elif name == "transfer-encoding":
-            length = -1
-        elif name == "connection":
-            nominated = value
+        if name in HOP_BY_HOP:
+            if name == "connection":
+                nominated = value
         elif name == "x-request-id":
             request_id = value if _REQUEST_ID.fullmatch(value) else ""
-        elif name not in HOP_BY_HOP:
+        else:
             if name == TARGET_VARIANT:
                 target = value
             forwarded.append(header)
@@ -104,7 +98,7 @@ def head_of(headers: Iterable[tuple[str, str]]) -> Head:
         forwarded = [header for header in forwarded if header[0] not in gone]
     request_id = request_id or new_id()
     forwarded.append(("x-request-id", request_id))
-    return Head(request_id, target or None, None if length < 0 else length, forwarded)
+    return Head(request_id, target or None, forwarded)
 
 
 class Gateway:
@@ -138,28 +132,23 @@ class Gateway:
         """Whether a request would find a replica now."""
         return bool(self._in_turn)
 
-    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
-        """Answer one HTTP request (RSGI)."""
-        method, path = scope.method, scope.path
+    async def answer(self, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> Reply:
+        """Return the answer to one HTTP request; names of headers are in lower case."""
         call = call_of(path)
         if call is not None and method == "POST":
-            head = head_of(scope.headers.items())
-            try:
-                body = await body_of(protocol, head.length, LARGEST_BODY)
-            except BodyError as error:
-                reply = refused(call, error.status, str(error), head.request_id)
-            else:
-                reply = await self.predicted(call, head, body)
-        elif call is not None:
+            return await self.predicted(call, head_of(headers), body)
+        if call is not None:
             reply = refused(call, 405, f"{path} takes POST", new_id())
-            reply = reply._replace(headers=(*reply.headers, ("allow", "POST")))
-        elif path == "/ping" and method in ("GET", "HEAD"):
-            reply = Reply(200 if self.is_healthy else 503, (), b"")
-        elif path == "/metrics" and method == "GET":
-            reply = Reply(200, (("content-type", "text/plain; version=0.0.4"),), self.exposition().encode())
-        else:
-            reply = refused(Call(Dialect.PLAIN), 404, f"there is no {method} {path}", new_id())
-        protocol.response_bytes(reply.status, list(reply.headers), reply.body)
+            return reply._replace(headers=(*reply.headers, ("allow", "POST")))
+        if path == "/ping" and method in ("GET", "HEAD"):
+            return Reply(200 if self.is_healthy else 503, (), b"")
+        if path == "/metrics" and method == "GET":
+            return Reply(200, (("content-type", "text/plain; version=0.0.4"),), self.exposition().encode())
+        return refused(Call(Dialect.PLAIN), 404, f"there is no {method} {path}", new_id())
+
+    def refusal(self, path: str, status: int, why: str) -> Reply:
+        """Return what is said to a request that is not HTTP or too large, in the words of whoever asks."""
+        return refused(call_of(path) or Call(Dialect.PLAIN), status, why, new_id())
 
     async def predicted(self, call: Call, head: Head, body: bytes) -> Reply:
         """Return the answer to one prediction request."""

@@ -19,14 +19,9 @@ from typing import Any
 import orjson
 
 from mlscale.serving.batching import Batcher
-from mlscale.serving.codec import BadRequestError, decoded, encoded, rows_of
+from mlscale.serving.codec import LARGEST_BODY, BadRequestError, decoded, encoded, rows_of
 from mlscale.serving.handler import Loaded, load
-from mlscale.serving.listener import (
-    LARGEST_BODY,
-    BodyError,
-    Listener,
-    body_of,
-)
+from mlscale.serving.rsgi import BodyError, RsgiServer, body_of
 
 SAGEMAKER_FOLDER = "/opt/ml/model"
 CANT_LOAD = 3
@@ -224,13 +219,13 @@ async def serve(loaded: Loaded, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    listener = Listener(application, settings.host, settings.port)
+    server = RsgiServer(application, settings.host, settings.port)
     await stopping.wait()
     application.draining = True
     limit = loop.time() + settings.drain_s
     while application.metrics.in_flight and loop.time() < limit:
         await asyncio.sleep(0.02)
-    await listener.stop(1.0)
+    await server.stop(1.0)
     if loaded.caller.in_thread:
         sys.stderr.write(f"the model did not come to an end within {settings.drain_s:g} s\n")
         sys.stderr.flush()

@@ -122,8 +122,8 @@ class _Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
     __slots__ = (
-        "_body", "_headers", "_left", "_length_known", "_loop", "_parser", "_timer", "_transport", "_until_closed",
-        "_waiter", "closed", "reusable",
+        "_body", "_deadline", "_headers", "_left", "_length_known", "_look_at", "_loop", "_parser", "_timer",
+        "_transport", "_until_closed", "_waiter", "closed", "reusable",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -133,6 +133,7 @@ class _Connection(asyncio.Protocol):
         self._transport: Any = None
         self._waiter: asyncio.Future[Response] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline = self._look_at = 0.0
         self._parser = httptools.HttpResponseParser(self)
         self._start()
 
@@ -149,7 +150,9 @@ class _Connection(asyncio.Protocol):
         if self.closed:
             waiter.set_exception(UpstreamBrokenError("the connection is closed"))
             return waiter
-        self._timer = self._loop.call_later(timeout_s, self._fail, TimeoutError())
+        self._deadline = self._loop.time() + timeout_s
+        if self._timer is None or self._look_at > self._deadline:
+            self._look_again(timeout_s)
         if len(body) <= JOINED_UP_TO:
             self._transport.write(head + body)
         else:
@@ -157,10 +160,27 @@ class _Connection(asyncio.Protocol):
             self._transport.write(body)
         return waiter
 
+    def _look_again(self, in_s: float) -> None:
+        """Look at the time later: one timer, set anew when it is over, costs less than one a request."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._look_at = self._loop.time() + in_s
+        self._timer = self._loop.call_later(in_s, self._look_at_time)
+
+    def _look_at_time(self) -> None:
+        self._timer = None
+        if self._waiter is not None:
+            left = self._deadline - self._loop.time()
+            if left > 0:
+                self._look_again(left)
+            else:
+                self._fail(TimeoutError())
+
     def close(self) -> None:
         """Close the connection."""
         self.closed = True
-        self._stop_timer()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._transport is not None:
             self._transport.close()
 
@@ -223,7 +243,6 @@ class _Connection(asyncio.Protocol):
         response = Response(self._parser.get_status_code(), tuple(self._headers), b"".join(self._body))
         self._start()
         waiter, self._waiter = self._waiter, None
-        self._stop_timer()
         if waiter is not None and not waiter.done():
             waiter.set_result(response)
 
@@ -232,8 +251,3 @@ class _Connection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
         self.close()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
