@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,10 @@ def species(answer: Any) -> list[str]:
     return [each["species"] for each in answer["predictions"]]
 
 
-def sagemaker(address: str) -> Any:
-    """Return SageMaker Runtime's client of boto3."""
-    return boto3.client(
+@pytest.fixture
+def sagemaker(address: str) -> Iterator[Any]:
+    """SageMaker Runtime's client of boto3."""
+    client = boto3.client(
         "sagemaker-runtime",
         endpoint_url=address,
         region_name="us-east-1",
@@ -49,38 +51,38 @@ def sagemaker(address: str) -> Any:
         aws_secret_access_key="any",
         config=Config(retries={"total_max_attempts": 1}),
     )
+    yield client
+    client.close()
 
 
-def test_boto3(address: str) -> None:
+def test_boto3(sagemaker: Any) -> None:
     """InvokeEndpoint answers, says which variant it was, and raises what SageMaker would."""
-    client = sagemaker(address)
-
-    answer = client.invoke_endpoint(
+    answer = sagemaker.invoke_endpoint(
         EndpointName="centroids", ContentType="application/json", Body=json.dumps(FLOWERS), Accept="application/json"
     )
     assert species(json.loads(answer["Body"].read())) == SPECIES
     assert answer["ContentType"] == "application/json"
     variant = answer["InvokedProductionVariant"]
 
-    named = client.invoke_endpoint(
+    named = sagemaker.invoke_endpoint(
         EndpointName="centroids", ContentType="application/json", Body=json.dumps(FLOWERS), TargetVariant=variant
     )
     assert named["InvokedProductionVariant"] == variant
 
-    with pytest.raises(client.exceptions.ModelError) as failed:
-        client.invoke_endpoint(EndpointName="centroids", ContentType="text/csv", Body="1,2")
+    with pytest.raises(sagemaker.exceptions.ModelError) as failed:
+        sagemaker.invoke_endpoint(EndpointName="centroids", ContentType="text/csv", Body="1,2")
     assert failed.value.response["OriginalStatusCode"] == 500
     assert "text/csv is not served here: send application/json" in failed.value.response["OriginalMessage"]
 
     with pytest.raises(ClientError) as unknown:
-        client.invoke_endpoint(EndpointName="other", Body="{}")
+        sagemaker.invoke_endpoint(EndpointName="other", Body="{}")
     assert unknown.value.response["Error"] == {
         "Code": "ValidationError",
         "Message": "Endpoint other of account 000000000000 not found.",
     }
 
     with pytest.raises(ClientError) as no_variant:
-        client.invoke_endpoint(EndpointName="centroids", Body="{}", TargetVariant="other")
+        sagemaker.invoke_endpoint(EndpointName="centroids", Body="{}", TargetVariant="other")
     assert no_variant.value.response["Error"]["Code"] == "ValidationError"
 
 
