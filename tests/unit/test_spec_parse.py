@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mlscale.deployment import Kind, Metric
 from mlscale.errors import Problem, SpecInvalid
 from mlscale.spec.model import Replicas, Spec
 from mlscale.spec.parse import parse
@@ -55,7 +54,7 @@ def test_the_least_spec_is_completed() -> None:
     """What is left out has the default that the language says."""
     spec = parsed(BASE)
 
-    assert spec.endpoint.kind is Kind.REALTIME
+    assert spec.endpoint.kind == "realtime"
     assert spec.endpoint.replicas == Replicas(min=1, max=1)
     assert spec.endpoint.health.startup_timeout == timedelta(minutes=10)
     assert spec.rollout.keep_revisions == 5
@@ -536,7 +535,7 @@ def test_percentages_and_numbers_are_read() -> None:
     )
 
     [target], [step] = spec.endpoint.autoscaling.target, spec.endpoint.autoscaling.steps
-    assert (target.metric, target.value, step.above) == (Metric.CPU, 70.0, 85.0)
+    assert (target.metric, target.value, step.above) == ("cpu", 70.0, 85.0)
 
 
 def test_variables_are_filled_from_the_environment() -> None:
@@ -675,8 +674,8 @@ def test_overrides_are_laid_over_everything() -> None:
 
     assert (spec.name, spec.endpoint.replicas) == ("other", Replicas(min=2, max=8))
     assert [(each.metric, each.value) for each in spec.endpoint.autoscaling.target] == [
-        (Metric.CPU, 50.0),
-        (Metric.CONCURRENCY, 3.0),
+        ("cpu", 50.0),
+        ("concurrency", 3.0),
     ]
     assert spec.labels == {"team": "search", "number": "1"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -26,6 +26,7 @@ from mlscale.deployment import (
     TargetPolicy,
     revision_of,
 )
+from mlscale.spec import model
 from mlscale.spec.parse import parse
 from mlscale.spec.resolve import Digests, deployment_of, identity_of, wish_of
 from tests.unit.test_spec_mutations import FULL, VARIABLES
@@ -43,6 +44,12 @@ def revision_id(deployment: Deployment) -> str:
     """Return the id of the one revision that is asked for."""
     [served] = deployment.revisions
     return served.revision.id
+
+
+def test_a_spec_has_the_words_of_a_deployment() -> None:
+    """What a spec may name as kind and metric is what a deployment can have, each of them and no other."""
+    assert get_args(model.Kind) == tuple(Kind)
+    assert get_args(model.Metric) == tuple(Metric)
 
 
 def test_a_spec_asks_for_one_stable_revision_with_all_traffic() -> None:

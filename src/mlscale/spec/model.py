@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -22,7 +22,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from mlscale.deployment import Kind, Metric
 from mlscale.quantities import DURATION_PATTERN, PERCENT_PATTERN, duration_of, duration_text, percent_of
 
 NAME = r"[a-z](-?[a-z0-9]){0,39}"
@@ -74,8 +73,8 @@ def _lasting(value: timedelta) -> timedelta:
 
 def _bound(value: object, info: ValidationInfo) -> object:
     if isinstance(value, str) and value.endswith("%"):
-        if info.data.get("metric", Metric.CPU) is not Metric.CPU:
-            raise ValueError(f"{value} is a percentage, and {info.data['metric'].value} is a number")
+        if (metric := info.data.get("metric", "cpu")) != "cpu":
+            raise ValueError(f"{value} is a percentage, and {metric} is a number")
         return percent_of(value)
     return value
 
@@ -184,6 +183,11 @@ def _pattern(pattern: re.Pattern[str]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^{pattern.pattern}$"})
 
 
+# The words of deployment.Kind and deployment.Metric; a test holds that. Nothing else of that module is needed here, and
+# making its dataclasses takes a twentieth of the time of `mlscale validate`.
+Kind: TypeAlias = Literal["realtime"]
+Metric: TypeAlias = Literal["invocations_per_replica", "concurrency", "cpu"]
+
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 Duration = Annotated[
     timedelta,
@@ -261,8 +265,7 @@ class Target(_Section):
     """Keep a metric near a value by adding and removing replicas."""
 
     metric: Metric = Field(
-        description="Measured: invocations_per_replica (requests a minute), concurrency (open requests) or cpu.",
-        strict=False,
+        description="Measured: invocations_per_replica (requests a minute), concurrency (open requests) or cpu."
     )
     value: Annotated[Bound, AfterValidator(_reachable_target)] = Field(
         description="The value to stay near, for each replica; cpu as a percentage like 70%."
@@ -279,7 +282,7 @@ class StepRule(_Section):
     """Add or remove replicas while a metric is beyond a bound."""
 
     metric: Metric = Field(
-        description="What is compared, for each replica: invocations_per_replica, concurrency or cpu.", strict=False
+        description="What is compared, for each replica: invocations_per_replica, concurrency or cpu."
     )
     above: Bound | None = Field(None, description="Act while the metric is above this; cpu as a percentage like 85%.")
     below: Bound | None = Field(
@@ -381,7 +384,7 @@ class Model(_Section):
 class Endpoint(_Section):
     """How the model is served."""
 
-    kind: Kind = Field(Kind.REALTIME, description="How requests reach the model; realtime answers while one waits.")
+    kind: Kind = Field("realtime", description="How requests reach the model; realtime answers while one waits.")
     replicas: Replicas = Field(
         Replicas.model_construct(), description="How many copies of the model run: a fixed count, or min and max."
     )
@@ -395,7 +398,7 @@ class Endpoint(_Section):
     def _known(cls, value: object) -> object:
         if value in ("serverless", "async"):
             raise ValueError(f"{value} is not available in this version; use realtime")
-        return Kind(value) if isinstance(value, str) and value in list(Kind) else value
+        return value
 
     @field_validator("autoscaling")
     @classmethod

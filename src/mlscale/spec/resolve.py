@@ -12,6 +12,8 @@ from mlscale.deployment import (
     Deployment,
     Health,
     Identity,
+    Kind,
+    Metric,
     Role,
     RolloutWish,
     Scaling,
@@ -64,7 +66,7 @@ def deployment_of(spec: Spec, digests: Digests, sources: Mapping[str, str]) -> D
     )
     return Deployment(
         identity=identity_of(spec),
-        kind=spec.endpoint.kind,
+        kind=Kind(spec.endpoint.kind),
         revisions=(ServedRevision(revision_of(content), Role.STABLE, WHOLE),),
         scaling=_scaling(spec.endpoint),
         labels=dict(spec.labels),
@@ -80,11 +82,11 @@ def _scaling(endpoint: Endpoint) -> Scaling:
         min=endpoint.replicas.min,
         max=endpoint.replicas.max,
         target=tuple(
-            TargetPolicy(each.metric, each.value, each.scale_in_cooldown, each.scale_out_cooldown)
+            TargetPolicy(Metric(each.metric), each.value, each.scale_in_cooldown, each.scale_out_cooldown)
             for each in policies.target
         ),
         steps=tuple(
-            StepPolicy(each.metric, each.add, each.above, each.below, each.cooldown) for each in policies.steps
+            StepPolicy(Metric(each.metric), each.add, each.above, each.below, each.cooldown) for each in policies.steps
         ),
         schedule=tuple(ScheduledBounds(each.cron, each.timezone, each.min, each.max) for each in policies.schedule),
     )
