@@ -75,7 +75,7 @@ class Cli:
 
     def command(self, *words: str) -> list[str]:
         """Return the words of the process."""
-        return [sys.executable, "-c", "import sys; from mlscale.cli.app import main; sys.exit(main())", *words]
+        return [sys.executable, "-c", "import sys; from mlscale.cli.start import main; sys.exit(main())", *words]
 
     def environment(self, more: dict[str, str] | None) -> dict[str, str]:
         """Return a small fixed environment: 80 columns, no color, no settings of whoever runs the tests."""

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mlscale.cli.app import main
-from mlscale.cli.console import Progress
-from mlscale.cli.options import Output
+from mlscale.cli.console import Output, Progress
 from mlscale.deployment import Deployment, Identity
 from mlscale.engine.apply import Event
 from mlscale.state.lease import Held, acquire

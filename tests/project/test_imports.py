@@ -44,14 +44,17 @@ CLOCK_CALLS = frozenset({"now", "utcnow", "today", "fromtimestamp"})
 LOADED = """
 import json, sys
 before = set(sys.modules)
-from mlscale.cli.app import main
-code = main(json.loads(sys.argv[1]))
+from mlscale.cli.start import main
+sys.argv[1:] = json.loads(sys.argv[1])
+code = main()
 sys.stdout.flush()
 sys.stderr.write("\\n" + json.dumps([code, sorted(set(sys.modules) - before)]))
 """
 
 TYPER = frozenset({"typer", "annotated_doc", "shellingham", "typing_extensions"})
-SPEC = TYPER | {"pydantic", "pydantic_core", "annotated_types", "typing_inspection", "yaml", "cython_runtime"}
+SPEC = frozenset({
+    "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "typing_extensions", "yaml", "cython_runtime",
+})  # fmt: skip
 
 
 def test_imports_point_down() -> None:
@@ -103,11 +106,13 @@ def test_serving_needs_nothing_else_of_ours() -> None:
         (["deploy", "--help"], TYPER),
         (["status", "--help"], TYPER),
         (["validate", "templates/sklearn/spec.yaml"], SPEC),
+        (["validate", "templates/sklearn/spec.yaml", "-o", "json"], SPEC),
+        (["validate", "templates/sklearn/spec.yaml", "--set", "name=other"], SPEC | TYPER),
     ],
-    ids=["help", "version", "help of deploy", "help of status", "validate"],
+    ids=["help", "version", "help of deploy", "help of status", "validate", "validate as JSON", "validate with --set"],
 )
 def test_a_command_loads_only_what_it_needs(words: Sequence[str], allowed: frozenset[str]) -> None:
-    """Help needs Typer alone, and `validate` what reads a spec: no SDK, no rich, no NumPy, no provider."""
+    """Help needs Typer alone, and a plain `validate` what reads a spec: no SDK, no rich, no NumPy, no provider."""
     code, loaded = _loaded(words)
 
     assert code == 0
@@ -125,6 +130,21 @@ def test_help_loads_no_command() -> None:
     ours = {name for name in loaded if name.startswith("mlscale.")}
     assert {f"mlscale.cli.{name}" for group in COMMANDS.values() for name in group} & ours == set()
     assert {name.split(".")[1] for name in ours} == {"cli", "errors"}
+
+
+def test_validate_loads_of_ours_what_reads_a_spec() -> None:
+    """Neither the commands and their options nor the nouns of later stages, which take a good part of its time."""
+    _, loaded = _loaded(["validate", "templates/sklearn/spec.yaml"])
+
+    wanted = {
+        "cli": {"checking", "console", "outcome", "start", "user_config"},
+        "spec": {"model", "nodes", "parse"},
+    }
+    inside = {f"mlscale.{package}.{name}" for package, names in wanted.items() for name in names}
+    assert {name for name in loaded if name.startswith("mlscale.")} == {
+        *inside,
+        *(f"mlscale.{name}" for name in (*wanted, "errors", "quantities")),
+    }
 
 
 def _loaded(words: Sequence[str]) -> tuple[int, list[str]]:

@@ -43,7 +43,7 @@ def environments(context: typer.Context, incomplete: str) -> Sequence[str]:
     """Return the overlays of the spec."""
 
     def found() -> Iterable[str]:
-        from mlscale.cli.options import spec_path
+        from mlscale.cli.checking import spec_path
         from mlscale.spec.nodes import tree_of
 
         path = spec_path(_word(context), context.params.get("spec"))
@@ -78,7 +78,8 @@ def runs(context: typer.Context, incomplete: str) -> Sequence[str]:
 
 
 def _session(context: typer.Context) -> Session:
-    from mlscale.cli.options import STDIN, session_of
+    from mlscale.cli.checking import STDIN
+    from mlscale.cli.options import session_of
 
     given, word = context.params, _word(context)
     if word == STDIN:

@@ -11,7 +11,7 @@ import typer
 from typer._click.core import ParameterSource
 
 from mlscale.cli import options
-from mlscale.cli.options import Output
+from mlscale.cli.console import Output
 from mlscale.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from mlscale.cli.app import SCHEMA_VERSION
-from mlscale.cli.options import Output
+from mlscale.cli.outcome import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from mlscale.engine.apply import Event
@@ -23,6 +23,14 @@ WIDTH = 80
 _MARKS = {"done": "✓", "failed": "✗", "retry": "↻", "started": "…", "progress": "…", "waiting": "…"}
 _COLORS = {"+": "32", "-": "31", "~": "33", "✓": "32", "✗": "31"}
 _GOES_ON = " (goes on)"
+
+
+class Output(StrEnum):
+    """What results look like."""
+
+    TEXT = "text"
+    JSON = "json"
+    JSONL = "jsonl"
 
 
 def colored(text: str, stream: Any, *, no_color: bool) -> str:

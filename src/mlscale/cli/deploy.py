@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlscale.cli import completion, options
-from mlscale.cli.options import Output
+from mlscale.cli.console import Output
 from mlscale.errors import MlscaleError, Problem, SpecInvalid, UsageError
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def deploy(
             metavar="[SPEC]...",
             help="Specs, each one deployment; - reads one from stdin.",
             show_default=False,
+            readable=False,
             autocompletion=completion.specs,
         ),
     ] = None,
@@ -179,8 +180,8 @@ def _several(jobs: Sequence[Job], wishes: Wishes) -> None:
     Raises:
         MlscaleError: the first failure, after all was told.
     """
-    from mlscale.cli.app import facts_of
     from mlscale.cli.console import show
+    from mlscale.cli.outcome import facts_of
     from mlscale.cli.running import carry_out
 
     rows: list[dict[str, Any]] = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mlscale.cli import options
-from mlscale.cli.options import Output
+from mlscale.cli.console import Output
 from mlscale.errors import MlscaleError, SpecInvalid
 
 if TYPE_CHECKING:

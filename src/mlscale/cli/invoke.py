@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlscale.cli import options
-from mlscale.cli.options import Output
+from mlscale.cli.checking import STDIN
+from mlscale.cli.console import Output
 from mlscale.errors import ProviderFailed, UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def invoke(
     session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)
     if data is not None and file is not None:
         raise UsageError("--data and --file are both there", hint="keep one of them")
-    if session.spec_path == options.STDIN and data is None and file is None:
+    if session.spec_path == STDIN and data is None and file is None:
         raise UsageError("spec and request can't both come from stdin", hint="add --file or --data")
     options.deployed(session)
     body, logs = _body(data, file), options.next_command(session, "logs")

@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from enum import StrEnum
 from pathlib import Path
 from shlex import join
 from types import FrameType
@@ -18,23 +17,13 @@ from typer._click.core import ParameterSource
 
 from mlscale.cli import completion
 from mlscale.cli.app import WORDS
+from mlscale.cli.checking import STDIN, spec_path
+from mlscale.cli.console import Output
 from mlscale.errors import NotDeployed, TimedOut, UsageError
 
 if TYPE_CHECKING:
     from mlscale.deployment import Deployment
     from mlscale.engine.session import Session, World
-
-DEFAULT_SPECS = ("spec.yaml", "mlscale.yaml")
-STDIN = Path("-")
-
-
-class Output(StrEnum):
-    """What results look like."""
-
-    TEXT = "text"
-    JSON = "json"
-    JSONL = "jsonl"
-
 
 SpecArgument: TypeAlias = Annotated[
     Path | None,
@@ -42,6 +31,7 @@ SpecArgument: TypeAlias = Annotated[
         metavar="[SPEC]",
         help="The spec, or its folder; - reads it from stdin.",
         show_default=False,
+        readable=False,  # whoever reads it says why it can't be
         autocompletion=completion.specs,
     ),
 ]
@@ -58,6 +48,7 @@ SpecOption: TypeAlias = Annotated[
         envvar="MLSCALE_SPEC",
         metavar="FILE",
         help="The spec, if not given as a word.",
+        readable=False,
         autocompletion=completion.specs,
     ),
 ]
@@ -112,23 +103,6 @@ WaitOption: TypeAlias = Annotated[
 def examples(*lines: str) -> str:
     """Return the end of a help page: commands to copy, each as it is typed."""
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
-
-
-def spec_path(argument: Path | None, option: Path | None) -> Path:
-    """Return the spec that was meant: the word, the option, the environment, then the files that are usual.
-
-    Raises:
-        UsageError: none of them is there.
-    """
-    chosen = argument or option or Path()
-    if not chosen.is_dir():
-        return chosen
-    usual = [chosen / name for name in DEFAULT_SPECS]
-    found = next((each for each in usual if each.is_file()), None)
-    if found is None:
-        why = f"looked for {' and '.join(str(each) for each in usual)}"
-        raise UsageError("there is no spec here", why=why, hint="mlscale init sklearn")
-    return found
 
 
 def the_spec(context: typer.Context, argument: Path | None, option: Path | None) -> Path:

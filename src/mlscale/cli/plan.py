@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlscale.cli import options
-from mlscale.cli.options import Output
+from mlscale.cli.checking import STDIN
+from mlscale.cli.console import Output
 from mlscale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def plan(
 def _save(session: Session, plan: Plan, out: Path) -> None:
     from mlscale.engine.session import save_plan
 
-    if session.spec_path == options.STDIN:
+    if session.spec_path == STDIN:
         raise UsageError("a plan for a spec from stdin can't be saved", why="--out", hint="save the spec to a file")
     try:
         out.write_text(save_plan(session, plan), encoding="utf-8")

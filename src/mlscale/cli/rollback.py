@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlscale.cli import completion, options
-from mlscale.cli.options import Output
+from mlscale.cli.console import Output
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from mlscale.cli.app import StoppedAtOnce
-from mlscale.cli.console import Progress, note
-from mlscale.cli.options import Output, may_ask
+from mlscale.cli.console import Output, Progress, note
+from mlscale.cli.options import may_ask
+from mlscale.cli.outcome import StoppedAtOnce
 from mlscale.engine.apply import Applied, ApplyOptions, Stop
 from mlscale.engine.session import apply
 from mlscale.errors import ConsentMissing, LeaseHeld, PlanStale, TimedOut

@@ -7,7 +7,7 @@ import json
 import typer
 
 from mlscale.cli import options
-from mlscale.cli.options import Output
+from mlscale.cli.console import Output
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 

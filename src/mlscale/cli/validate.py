@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import typer
 
 from mlscale.cli import options
-from mlscale.cli.options import Output
-from mlscale.errors import UsageError
+from mlscale.cli.checking import check
+from mlscale.cli.console import Output
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -29,22 +26,5 @@ def validate(
     output: options.OutputOption = Output.TEXT,
 ) -> None:
     """Check a spec and list all of its problems, each with its place; nothing is read but the spec."""
-    from mlscale.cli.console import show
-    from mlscale.spec.parse import parse
-
     path = options.the_spec(context, spec_word, spec)
-    variables = options.variables_of(context)
-    checked = parse(_text(path), str(path), variables=variables, env=env, overrides=overrides or ())
-    facts = {"valid": True, "spec": str(path), "name": checked.name, "provider": checked.provider}
-    show(f"{path}: valid, {checked.name} on {checked.provider}", facts, output)
-
-
-def _text(path: Path) -> bytes:
-    if path == options.STDIN:
-        return sys.stdin.buffer.read()
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            "the spec can't be read", why=f"{path}: {error.strerror}", hint="mlscale init sklearn makes one"
-        ) from error
+    check(path, variables=options.variables_of(context), env=env, overrides=overrides or (), output=output)

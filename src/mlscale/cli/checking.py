@@ -1,0 +1,58 @@
+"""Which file is the spec, what it says, and whether that is valid. Without Typer, for `cli.start`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mlscale.cli.console import Output, show
+from mlscale.errors import UsageError
+
+DEFAULT_SPECS = ("spec.yaml", "mlscale.yaml")
+STDIN = Path("-")
+
+
+def spec_path(argument: Path | None, option: Path | None) -> Path:
+    """Return the spec that was meant: the word, the option, the environment, then the files that are usual.
+
+    Raises:
+        UsageError: none of them is there.
+    """
+    chosen = argument or option or Path()
+    if not os.path.isdir(chosen):  # noqa: PTH112 - Path.is_dir raises where a name is too long or a folder is closed
+        return chosen
+    usual = [chosen / name for name in DEFAULT_SPECS]
+    found = next((each for each in usual if each.is_file()), None)
+    if found is None:
+        why = f"looked for {' and '.join(str(each) for each in usual)}"
+        raise UsageError("there is no spec here", why=why, hint="mlscale init sklearn")
+    return found
+
+
+def check(
+    path: Path, *, variables: Mapping[str, str], env: str | None, overrides: Sequence[str] = (), output: Output
+) -> None:
+    """Print that the spec is valid.
+
+    Raises:
+        SpecInvalid: it is not; with all of its problems.
+        UsageError: it can't be read.
+    """
+    from mlscale.spec.parse import parse
+
+    checked = parse(_text(path), str(path), variables=variables, env=env, overrides=overrides)
+    facts = {"valid": True, "spec": str(path), "name": checked.name, "provider": checked.provider}
+    show(f"{path}: valid, {checked.name} on {checked.provider}", facts, output)
+
+
+def _text(path: Path) -> bytes:
+    if path == STDIN:
+        return sys.stdin.buffer.read()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            "the spec can't be read", why=f"{path}: {error.strerror}", hint="mlscale init sklearn makes one"
+        ) from error
