@@ -114,6 +114,34 @@ def test_a_reader_that_ends_early_is_no_error(cli: Cli) -> None:
     assert stderr == b""
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["schema"],
+        ["validate"],
+        ["validate", "--set", "name=other"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file on a full disk, which Linux has")
+def test_output_that_does_not_fit_is_an_error(cli: Cli, words: list[str]) -> None:
+    """With a full disk under stdout the command fails, says why, and shows no traceback."""
+    (cli.folder / "spec.yaml").write_text(SPEC)
+
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            cli.command(*words),
+            cwd=cli.folder,
+            env=cli.environment(None),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert (ran.returncode, ran.stderr) == (1, b"error: the disk is full\n  the output is cut off\n")
+
+
 def test_a_spec_comes_from_stdin(shell: Shell) -> None:
     """`-` reads the spec from stdin for validate, plan and deploy; its paths count from here."""
     assert shell.good("validate", "-", stdin=SPEC).stdout == "-: valid, reviews on local\n"

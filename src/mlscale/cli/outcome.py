@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import gc
 import json
 import os
@@ -79,9 +80,19 @@ def outcome_of(command: Callable[[], object], words: Sequence[str]) -> int:
         sys.stdout.flush()
         os._exit(kind.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        return told(facts_of(MlscaleError("the disk is full", why=error.filename or "the output is cut off")), words)
     return code if isinstance(code, int) else 0
+
+
+def _drop_output() -> None:
+    """Let what is still to be written go nowhere, or Python tries once more at its end and complains."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def facts_of(error: MlscaleError) -> dict[str, Any]:
