@@ -141,8 +141,8 @@ class _Connection(asyncio.Protocol):
     """One client's connection: one request is answered at a time, in the order in which they came."""
 
     __slots__ = (
-        "_body", "_deaf", "_has_begun", "_headers", "_length", "_listener", "_loop", "_parser", "_paused", "_task",
-        "_transport", "_url", "_waiting", "deadline",
+        "_body", "_deaf", "_expects", "_has_begun", "_headers", "_length", "_listener", "_loop", "_parser", "_paused",
+        "_promised", "_task", "_transport", "_url", "_waiting", "deadline",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
@@ -236,7 +236,8 @@ class _Connection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[str, str]] = []
         self._body: list[bytes] = []
-        self._length = 0
+        self._length = self._promised = 0
+        self._expects = False
 
     def on_url(self, url: bytes) -> None:
         """Keep a part of the target."""
@@ -249,16 +250,20 @@ class _Connection(asyncio.Protocol):
         self._length += len(name) + len(value)
         if self._length > LARGEST_HEAD or len(self._headers) >= MOST_HEADERS:
             self._refuse(431, f"more than {MOST_HEADERS} headers, or more than {LARGEST_HEAD:,} bytes of them")
-        self._headers.append((name.lower().decode("latin-1"), value.decode("latin-1")))
+        lower = name.lower()
+        if lower == b"content-length":
+            self._promised = int(value)
+        elif lower == b"expect":
+            self._expects = value.lower() == b"100-continue"
+        self._headers.append((lower.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
         """Refuse a body that says it is too large; let a client go on that waits to be told."""
         self._length = 0
         self.deadline = self._loop.time() + self._listener.limits.body_s
-        headers = dict(self._headers)
-        if int(headers.get("content-length", 0)) > self._listener.limits.body_bytes:
+        if self._promised > self._listener.limits.body_bytes:
             self._refuse_body()
-        elif headers.get("expect", "").lower() == "100-continue" and self._task is None and not self._deaf:
+        elif self._expects and self._task is None and not self._deaf:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
