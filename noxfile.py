@@ -9,7 +9,9 @@ import nox
 nox.needs_version = ">=2025.2"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "docs", "tests", "e2e"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "kill"]
+
+KILLS = "tests/e2e/test_kill.py"
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -55,9 +57,16 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def e2e(session: nox.Session) -> None:
-    """Real servers, real processes, real kills."""
-    install(session, "test", project=True)
-    session.run("pytest", "tests/e2e", *session.posargs)
+    """Real servers, real processes, real faults."""
+    install(session, "e2e", project=True)
+    session.run("pytest", "tests/e2e", f"--ignore={KILLS}", *session.posargs)
+
+
+@nox.session
+def kill(session: nox.Session) -> None:
+    """SIGKILL at every change that a command makes; most of the time is waiting, so several run side by side."""
+    install(session, "e2e", project=True)
+    session.run("pytest", "-n", "4", KILLS, *session.posargs)
 
 
 @nox.session(default=False)
