@@ -215,7 +215,8 @@ class Local:
             fresh = Desired(name=payload.name, host=payload.host, port=payload.port, scaling=payload.scaling)
             records.write(home.path / records.DESIRED, fresh)
         client.end_silent_supervisor(home)
-        client.start_supervisor(home)
+        if client.supervision(home, self._clock.now()).state is not State.RUNS:
+            client.start_supervisor(home)
         client.await_beat(home, START_TIMEOUT_S)
 
     def _stop(self, home: Home, progress: Progress) -> None:

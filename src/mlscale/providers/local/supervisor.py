@@ -30,7 +30,7 @@ from mlscale.serving.upstream import Upstream
 LOOK_EVERY_S = 0.05
 BEAT_EVERY_S = 1.0
 SCALE_EVERY_S = 2.0
-LOCK_WITHIN_S = 1.0
+LOCK_WITHIN_S = 0.3
 """Whoever looks whether the lock is held holds it for a moment: one failed try does not mean another supervisor."""
 
 WINDOW_S = 60.0
@@ -88,6 +88,12 @@ class Fleet:
             kept.append((now_s, value))
             while now_s - kept[0][0] > window_s:
                 kept.popleft()
+
+    def rest(self) -> None:
+        """Forget what was measured: without traffic there is nothing to go by, and later it begins anew."""
+        self._measured_since = None
+        self._requests.clear()
+        self._open.clear()
 
     def scale(self, scaling: Scaling, now_s: float) -> None:
         """Decide how many replicas are wanted: the policy's word, or the bounds' alone when there is none."""
@@ -297,6 +303,8 @@ class Supervisor:
                 counters = self._gateway.counters.get(fleet.id)
                 counted, open_now = (counters.requests, counters.in_flight) if counters else (0, 0)
                 fleet.measure(counted, open_now, now_s)
+            else:
+                fleet.rest()
 
     def _scale(self, now_s: float) -> None:
         for fleet in self._fleets.values():
