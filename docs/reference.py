@@ -56,13 +56,14 @@ CONTAINER_VARIABLES = {
     "AIP_HEALTH_ROUTE": "Vertex's health route, besides `/ping`.",
     "AIP_HTTP_PORT": "Vertex's port.",
     "AIP_PREDICT_ROUTE": "Vertex's prediction route, besides `/invocations`.",
-    "AIP_STORAGE_URI": "Vertex's model folder, when it is a path.",
+    "AIP_STORAGE_URI": "Vertex's model folder: a path, or a `gs://` place that is fetched first.",
     "MLSCALE_BATCHING": "`0`: each request is a call of the model of its own.",
     "MLSCALE_DRAIN_TIMEOUT": "Seconds that open requests get after SIGTERM; 30.",
     "MLSCALE_FRAMEWORK": "Who loads the model; found out from its files if not set.",
     "MLSCALE_HANDLER": "The user's code, a path inside the model folder.",
     "MLSCALE_HEALTH_PATH": "Another health route, besides `/ping`.",
     "MLSCALE_HOST": "Address to listen on; all of them if not set.",
+    "MLSCALE_IMAGE_MODEL": "Folder of the model that an image brings; served where no other is given.",
     "MLSCALE_MAX_BODY_BYTES": "Largest request body; 25 MiB.",
     "MLSCALE_MODEL_DIR": "Folder of the model; `/opt/ml/model` if nothing says another.",
     "MLSCALE_ONNX_OUTPUTS": "Names of the outputs of an ONNX model that are wanted, separated by commas.",
@@ -70,6 +71,7 @@ CONTAINER_VARIABLES = {
     "MLSCALE_PORT": "Port to listen on; 8080 if nothing says another.",
     "OMP_NUM_THREADS": "Threads of an ONNX model; 1.",
     "SAGEMAKER_BIND_TO_PORT": "SageMaker's port.",
+    "STORAGE_EMULATOR_HOST": "Another address for Cloud Storage, without credentials: an emulator.",
 }
 
 METRICS = {
@@ -295,7 +297,8 @@ def environment() -> str:
     files = set(SOURCE.rglob("*.py"))
     serving = {each for each in files if "serving" in each.relative_to(SOURCE).parts}
     # What the supervisor gives its replicas is named outside of serving, and read inside.
-    _same("VARIABLES", _variables_read(*files - serving) - options.keys() - CONTAINER_VARIABLES.keys(), set(VARIABLES))
+    given = CONTAINER_VARIABLES.keys() - VARIABLES.keys()
+    _same("VARIABLES", _variables_read(*files - serving) - options.keys() - given, set(VARIABLES))
     _same("CONTAINER_VARIABLES", _variables_read(*serving), set(CONTAINER_VARIABLES))
     lines = ["# Environment variables", "", MADE, "", "## In place of options", ""]
     lines += ["An option on the command line goes before its variable.", ""]

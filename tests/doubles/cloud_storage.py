@@ -1,14 +1,15 @@
 """Google Cloud Storage's XML API, as much of it as a workspace needs, on a loopback port.
 
-Objects have generations, and `x-goog-if-generation-match` is obeyed (0 means: only if there is none). Sources: Cloud
-Storage documentation, "XML API: PUT Object, GET Object, DELETE Object, List Objects v2" and "Request preconditions".
+Objects have generations, and `x-goog-if-generation-match` is obeyed (0 means: only if there is none). A list comes in
+pages, each but the last with a token for the next; what a token holds is a guess that nothing depends on. Sources:
+Cloud Storage documentation, "XML API: PUT Object, GET Object, DELETE Object, List Objects v2", "Request preconditions".
 A generation is a number that only grows; that ours are small is a guess that nothing depends on.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,9 @@ from xml.sax.saxutils import escape
 
 LAST_MODIFIED = "Tue, 24 Nov 2026 07:15:00 GMT"
 LISTED_AT = "2026-11-24T07:15:00.000Z"
+NAMESPACE = "http://doc.s3.amazonaws.com/2006-03-01"
+PAGE = 1000
+"""Objects in a page of a list, unless `max-keys` says fewer."""
 
 
 @dataclass
@@ -53,7 +57,7 @@ class Answers(BaseHTTPRequestHandler):
         if key is None:
             return
         if not key:
-            self._list(parse_qs(urlsplit(self.path).query).get("prefix", [""])[0])
+            self._list({name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()})
         elif key in self.server.bucket.objects:
             generation, data = self.server.bucket.objects[key]
             self._answer(200, data, generation)
@@ -96,14 +100,18 @@ class Answers(BaseHTTPRequestHandler):
         self._refuse(404, "NoSuchBucket")
         return None
 
-    def _list(self, prefix: str) -> None:
+    def _list(self, query: Mapping[str, str]) -> None:
+        prefix, after = query.get("prefix", ""), query.get("continuation-token", "")
+        keys = [key for key in sorted(self.server.bucket.objects) if key.startswith(prefix) and key > after]
+        page = keys[: int(query.get("max-keys", PAGE))]
+        more = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if len(page) < len(keys) else ""
         found = "".join(
             f"<Contents><Key>{escape(key)}</Key><LastModified>{LISTED_AT}</LastModified>"
             f"<ETag>&quot;{generation}&quot;</ETag><Size>{len(data)}</Size></Contents>"
-            for key, (generation, data) in sorted(self.server.bucket.objects.items())
-            if key.startswith(prefix)
+            for key, (generation, data) in ((key, self.server.bucket.objects[key]) for key in page)
         )
-        text = f"<?xml version='1.0'?><ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>"
+        cut = f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{more}"
+        text = f"<?xml version='1.0'?><ListBucketResult xmlns='{NAMESPACE}'>{cut}{found}</ListBucketResult>"
         self._answer(200, text.encode(), 0)
 
     def _refuse(self, status: int, code: str) -> None:

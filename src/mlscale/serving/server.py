@@ -21,9 +21,10 @@ import orjson
 from mlscale.serving.batching import Batcher
 from mlscale.serving.codec import LARGEST_BODY, BadRequestError, decoded, encoded, rows_of
 from mlscale.serving.handler import Loaded, load
+from mlscale.serving.health import PORT, PORTS
 from mlscale.serving.rsgi import BodyError, RsgiServer, body_of
+from mlscale.serving.source import folder_of, model_folder
 
-SAGEMAKER_FOLDER = "/opt/ml/model"
 CANT_LOAD = 3
 BAD_SETTINGS = 2
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -53,17 +54,14 @@ def settings_of(environment: Mapping[str, str]) -> Settings:
     Raises:
         ValueError: what has to be a number is none.
     """
-    storage = environment.get("AIP_STORAGE_URI", "")
-    folder = environment.get("MLSCALE_MODEL_DIR") or (storage if storage.startswith("/") else SAGEMAKER_FOLDER)
-    ports = ("MLSCALE_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT")
-    port = next((name for name in ports if environment.get(name)), "")
+    port = next((name for name in PORTS if environment.get(name)), "")
     health = {"/ping", environment.get("AIP_HEALTH_ROUTE", "/ping"), environment.get("MLSCALE_HEALTH_PATH", "/ping")}
     return Settings(
-        folder=Path(folder),
+        folder=folder_of(environment),
         framework=environment.get("MLSCALE_FRAMEWORK") or None,
         handler=environment.get("MLSCALE_HANDLER") or None,
         host=environment.get("MLSCALE_HOST", "0.0.0.0"),  # noqa: S104 - a container's contract; the supervisor says 127.0.0.1
-        port=int(_number(environment, port, 8080)),
+        port=int(_number(environment, port, PORT)),
         health_routes=frozenset(health),
         predict_routes=frozenset({"/invocations", environment.get("AIP_PREDICT_ROUTE", "/invocations")}),
         largest_body=int(_number(environment, "MLSCALE_MAX_BODY_BYTES", LARGEST_BODY)),
@@ -249,7 +247,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         follow_parent(settings.parent)
     begun = time.monotonic()
     try:
-        loaded = load(settings.folder, settings.framework, settings.handler)
+        loaded = load(model_folder(settings.folder, os.environ), settings.framework, settings.handler)
     except Exception as error:  # noqa: BLE001 - a user's code may raise anything; its last line is what `deploy` shows
         traceback.print_exc()
         sys.stderr.write(f"the model can't be loaded: {type(error).__name__}: {error}\n")
