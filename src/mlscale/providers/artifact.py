@@ -51,6 +51,19 @@ def digest(path: Path) -> str:
         ) from error
 
 
+def refuse_changed(path: Path, expected: str | None) -> None:
+    """Return if the files at `path` are those with the digest `expected`.
+
+    Raises:
+        UsageError: they are others.
+    """
+    found = digest(path)
+    if found != expected:
+        raise UsageError(
+            "the files changed after the plan was made", why=f"{path} was {expected}, is {found}", hint="mlscale plan"
+        )
+
+
 def is_archive(path: Path) -> bool:
     """Return whether `path` is an archive by its name, to be unpacked where it is served."""
     return path.name.endswith(ARCHIVES)

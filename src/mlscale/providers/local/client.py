@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter
 
 from mlscale.deployment import Content, Revision
-from mlscale.errors import ProviderFailed, UsageError, WorkspaceFailed
+from mlscale.errors import ProviderFailed, WorkspaceFailed
 from mlscale.providers import artifact
 from mlscale.providers.contract import Answer, LogLine, LogQuery, Progress
 from mlscale.providers.local import environments, records
@@ -303,18 +303,18 @@ def make_home(home: Home) -> None:
 
 def _fill(folder: Path, home: Home, content: Content, files: Mapping[str, str | None], tell: Progress) -> None:
     model = Path(str(files["model"]))
-    _same(model, content.artifact)
+    artifact.refuse_changed(model, content.artifact)
     artifact.copy(model, folder / "model")
     handler = None
     if files["handler"] is not None:
-        _same(Path(files["handler"]), content.handler)
+        artifact.refuse_changed(Path(files["handler"]), content.handler)
         handler = "code/inference.py"
         (folder / "model" / "code").mkdir(exist_ok=True)
         shutil.copyfile(files["handler"], folder / "model" / handler)
     _copy_runtime(folder, home, content.runtime)
     python = sys.executable
     if files["requirements"] is not None:
-        _same(Path(files["requirements"]), content.requirements)
+        artifact.refuse_changed(Path(files["requirements"]), content.requirements)
         python = environments.environment(home.path, Path(files["requirements"]), tell)
     launch = RevisionFile(
         python=python,
@@ -326,16 +326,6 @@ def _fill(folder: Path, home: Home, content: Content, files: Mapping[str, str | 
     )
     records.write(folder / records.LAUNCH, launch)
     (folder / "content.json").write_bytes(_CONTENT.dump_json(content, indent=1))
-
-
-def _same(path: Path, digest: str | None) -> None:
-    found = artifact.digest(path)
-    if found != digest:
-        raise UsageError(
-            "the files changed after the plan was made",
-            why=f"{path} was {digest}, is {found}",
-            hint="mlscale plan",
-        )
 
 
 def _copy_runtime(folder: Path, home: Home, digest: str | None) -> None:
