@@ -141,3 +141,21 @@ def test_that_a_wait_goes_on_is_said_again(shell: Shell) -> None:
         "  … waiting for run first: mlscale deploy on here (goes on)",
         "  … waiting for run first: mlscale deploy on here (goes on)",
     ]
+
+
+def test_what_goes_on_is_never_a_step_that_has_ended(shell: Shell) -> None:
+    """A beat names the oldest step that is under way, with the last word about it."""
+    progress = Progress(Output.TEXT, name="reviews", no_color=True)
+    for kind, key, text in (
+        ("started", "one/prepare", ""),
+        ("started", "endpoint/start", ""),
+        ("progress", "one/prepare", "making an environment"),
+        ("done", "endpoint/start", ""),
+    ):
+        progress(Event(MORNING, kind, key, key, text))  # type: ignore[arg-type]  # words of Event.kind
+    progress.beat()
+    shell.capsys.readouterr()
+
+    progress.beat()
+
+    assert shell.capsys.readouterr().err == "  … prepare   one/prepare: making an environment (goes on)\n"

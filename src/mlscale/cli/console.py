@@ -86,13 +86,13 @@ class Progress:
         self._said = threading.Event()
         self._last = ""
         self._shown = ""
-        self._under_way: dict[str, str] = {}
+        self._under_way: dict[str, Event] = {}
 
     def __call__(self, event: Event) -> None:
         """Tell one event."""
         with self._lock:
-            if event.kind == "started":
-                self._under_way[event.key] = event.subject
+            if event.kind in ("started", "progress", "retry") and event.key:
+                self._under_way[event.key] = event
             elif event.kind in ("done", "failed"):
                 self._under_way.pop(event.key, None)
             line = _line(event)
@@ -109,7 +109,7 @@ class Progress:
 
         Takes no lock: a signal's handler asks, and may have interrupted whoever holds it.
         """
-        return ", ".join(self._under_way.copy().values())
+        return ", ".join(event.subject for event in self._under_way.copy().values())
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -130,10 +130,12 @@ class Progress:
             self.beat()
 
     def beat(self) -> None:
-        """Say that the last thing goes on, if nothing was said since the last beat."""
+        """Say what goes on, if nothing was said since the last beat: the oldest step, or else the last thing told."""
         with self._lock:
-            if not self._said.is_set() and self._last:
-                self._write(f"{self._last.removesuffix(_GOES_ON)}{_GOES_ON}", passing=True)
+            oldest = next(iter(self._under_way.values()), None)
+            line = _line(oldest) if oldest else self._last.removesuffix(_GOES_ON)
+            if not self._said.is_set() and line:
+                self._write(f"{line}{_GOES_ON}", passing=True)
             self._said.clear()
 
     def _write(self, line: str, *, passing: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -220,12 +221,13 @@ def _text(session: Session, plan: Plan, applied: Applied) -> str:
     seen = applied.deployment
     if seen is None or seen.address is None:
         return head
+    request = str(session.spec_path.with_name("request.json"))
     return "\n".join(
         (
             head,
             "",
-            f"  {options.next_command(session, 'invoke', '--file', 'request.json')}",
-            f"  curl {seen.address}/invocations -H 'content-type: application/json' -d @request.json",
+            f"  {options.next_command(session, 'invoke', '--file', request)}",
+            f"  curl {seen.address}/invocations -H 'content-type: application/json' -d {shlex.quote(f'@{request}')}",
         )
     )
 
