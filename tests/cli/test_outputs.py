@@ -32,7 +32,9 @@ def transcript(shell: Shell, *commands: str) -> str:
     return steady("".join(parts), shell.folder)
 
 
-@pytest.mark.parametrize("command", ["", *NAMES, "config show"])
+@pytest.mark.parametrize(
+    "command", ["", *NAMES, "config show", *(f"image {name}" for name in ("build", "push", "inspect"))]
+)
 def test_help(shell: Shell, golden: Golden, command: str) -> None:
     """Every help page is as it was read last, and fits a terminal of 80 columns."""
     page = transcript(shell, f"{command} --help".strip())

@@ -30,6 +30,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "plan": "Show what a deploy would do.",
         "deploy": "Make what is there what the spec asks for.",
         "rollback": "Go back to an earlier revision.",
+        "image": "Build the image that serves a model, push it, inspect it.",
         "gc": "Delete the files of old revisions.",
         "destroy": "Take the deployment down.",
     },

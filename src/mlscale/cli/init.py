@@ -32,6 +32,7 @@ def init(
 ) -> None:
     """Copy a template: a spec, a small real model with the script that made it, and a request."""
     from mlscale.cli.console import show
+    from mlscale.providers import templates
 
     known = known_templates()
     if template is None:
@@ -41,7 +42,7 @@ def init(
         raise UsageError("there is no such template", why=template, hint=f"known are {', '.join(known)}")
     target = folder or Path(template)
     spec = target / "spec.yaml"
-    _copy(templates() / template, target, force=force)
+    _copy(templates.folder() / template, target, force=force)
     facts = {"template": template, "folder": str(target), "spec": str(spec)}
     show(f"Wrote {target}. Next: mlscale deploy {spec}", facts, output)
 
@@ -66,11 +67,6 @@ def _copy(source: Path, target: Path, *, force: bool) -> None:
 
 def known_templates() -> Sequence[str]:
     """Return the names of the templates."""
-    return sorted(each.name for each in templates().iterdir() if (each / "spec.yaml").is_file())
+    from mlscale.providers import templates
 
-
-def templates() -> Path:
-    """Return the folder of the templates: in the package when it was installed, beside `src` in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "templates"
-    return inside if inside.is_dir() else package.parent.parent / "templates"
+    return sorted(each.name for each in templates.folder().iterdir() if (each / "spec.yaml").is_file())

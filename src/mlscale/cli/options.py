@@ -185,7 +185,7 @@ def next_command(session: Session, verb: str, *words: str, plan_file: Path | Non
         return join(["mlscale", "deploy", "--plan", str(plan_file)])
     env = ["--env", session.env] if session.env else []
     sets = [word for each in session.overrides for word in ("--set", each)]
-    return join(["mlscale", verb, str(session.spec_path), *env, *sets, *words])
+    return join(["mlscale", *verb.split(), str(session.spec_path), *env, *sets, *words])
 
 
 def shown(place: str | Path) -> str:

@@ -152,7 +152,7 @@ def make_plan(session: Session, *, refresh_runtime: bool = False) -> Plan:
         UsageError: a file that the spec names is missing.
     """
     seen = session.provider.read(session.identity)
-    asked = _asked(session, seen, refresh_runtime=refresh_runtime)
+    asked = asked_for(session, seen, refresh_runtime=refresh_runtime)
     _refuse_unsupported(session, asked, seen)
     steps = session.provider.steps(asked, seen, wish_of(session.spec))
     return make.plan(asked, seen, steps, now=session.world.clock.now(), warnings=_warnings(session))
@@ -303,7 +303,12 @@ def _lease(session: Session, run_id: str, options: ApplyOptions, tell: Callable[
     )
 
 
-def _asked(session: Session, seen: Deployment | None, *, refresh_runtime: bool) -> Deployment:
+def asked_for(session: Session, seen: Deployment | None, *, refresh_runtime: bool = False) -> Deployment:
+    """Return what the spec asks for, with the serving code of what is `seen` unless that is to be refreshed.
+
+    Raises:
+        UsageError: a file that the spec names is missing.
+    """
     base, model = session.spec_path.resolve().parent, session.spec.model
     if "://" in model.source:
         raise UsageError(
