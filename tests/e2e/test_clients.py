@@ -68,6 +68,7 @@ def test_boto3(sagemaker: Any) -> None:
         EndpointName="centroids", ContentType="application/json", Body=json.dumps(FLOWERS), TargetVariant=variant
     )
     assert named["InvokedProductionVariant"] == variant
+    assert species(json.loads(named["Body"].read())) == SPECIES
 
     with pytest.raises(sagemaker.exceptions.ModelError) as failed:
         sagemaker.invoke_endpoint(EndpointName="centroids", ContentType="text/csv", Body="1,2")
