@@ -9,7 +9,7 @@ import nox
 nox.needs_version = ">=2025.2"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "kill"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "kill", "docker"]
 
 KILLS = "tests/e2e/test_kill.py"
 
@@ -67,6 +67,13 @@ def kill(session: nox.Session) -> None:
     """SIGKILL at every change that a command makes; most of the time is waiting, so several run side by side."""
     install(session, "e2e", project=True)
     session.run("pytest", "-n", "4", KILLS, *session.posargs)
+
+
+@nox.session
+def docker(session: nox.Session) -> None:
+    """Images and containers of a Docker engine; without one each test is skipped, and says so."""
+    install(session, "test", project=True)
+    session.run("pytest", "tests/docker", *session.posargs)
 
 
 @nox.session(default=False)

@@ -14,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
+KEPT = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE", "DOCKER_HOST")
+"""Variables of whoever runs the tests that a command gets."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,7 +81,7 @@ class Cli:
 
     def environment(self, more: dict[str, str] | None) -> dict[str, str]:
         """Return a small fixed environment: 80 columns, no color, no settings of whoever runs the tests."""
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE") if name in os.environ}
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         fixed = {"COLUMNS": "80", "NO_COLOR": "1", "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
         return {**kept, **fixed, **(more or {})}
 

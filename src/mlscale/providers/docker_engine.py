@@ -119,11 +119,11 @@ def failure_of(error: Exception, doing: str) -> MlscaleError:
     said = str(getattr(error, "explanation", None) or error)
     if "no space left on device" in said:
         return _disk_full(f"{doing}: {said}")
+    if isinstance(error, docker.errors.APIError) and error.is_client_error():
+        return ProviderFailed("the Docker engine refused", why=f"{doing}: {said}", hint="docker info")
     if isinstance(error, requests.exceptions.RequestException):
         return ProviderFailed("the Docker engine broke off", why=f"{doing}: {said}", hint="docker info", retryable=True)
-    if isinstance(error, docker.errors.APIError) and error.is_server_error():
-        return ProviderFailed("the Docker engine failed", why=f"{doing}: {said}", hint="docker info", retryable=True)
-    return ProviderFailed("the Docker engine refused", why=f"{doing}: {said}", hint="docker info")
+    return ProviderFailed("the Docker engine failed", why=f"{doing}: {said}", hint="docker info")
 
 
 def _disk_full(why: str) -> MlscaleError:
@@ -206,14 +206,16 @@ def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _follow_build(said: Iterable[Mapping[str, Any]], tell: Progress) -> None:
     last: list[str] = []
+    error = ""
     for each in said:
+        error = str(each.get("error", error))
         text = _plain(str(each.get("stream") or each.get("status") or ""))
         for line in filter(None, map(str.strip, text.splitlines())):
             last = [*last[1 - LAST_LINES :], line]
             if not line.startswith(BUILDERS_OWN):
                 tell(line)
-        if "error" in each:
-            raise _build_failure(str(each["error"]), last)
+    if error:
+        raise _build_failure(error, last)
 
 
 def _plain(text: str) -> str:
@@ -298,13 +300,14 @@ def push(reference: str, auth: Auth | None, tell: Progress) -> str:
     repository, _, tag = reference.rpartition(":")
     with closing(connected(SLOW_TIMEOUT_S)) as client, errors_of(f"pushing {reference}"):
         said = client.api.push(repository, tag, stream=True, decode=True, auth_config=_config(auth))
-        digest = ""
+        digest = error = ""
         for each in said:
-            if "error" in each:
-                raise _push_failure(reference, str(each["error"]).strip())
+            error = str(each.get("error", error)).strip()
             digest = (each.get("aux") or {}).get("Digest", digest)
             if line := " ".join(str(each[key]) for key in ("id", "status", "progress") if each.get(key)):
                 tell(line)
+    if error:
+        raise _push_failure(reference, error)
     if not digest:
         raise ProviderFailed("the registry gave no digest", why=reference, hint="push again", retryable=True)
     return digest
