@@ -178,6 +178,16 @@ def test_without_requirements_the_framework_is_installed(
     assert (folder / "requirements.txt").read_text().splitlines() == [line, f"joblib=={version('joblib')}"]
 
 
+def test_a_framework_for_cpus_alone_stays_one(tmp_path: Path) -> None:
+    """XGBoost as it is installed here, without 300 MB of CUDA, is what the image has as well."""
+    content, files = a_model(tmp_path / "spec")
+    folder = in_new_folder(tmp_path / "context")
+
+    write_context(folder, replace(content, requirements=None, framework="xgboost"), {**files, "requirements": None})
+
+    assert (folder / "requirements.txt").read_text() == f"xgboost-cpu=={version('xgboost-cpu')}\n"
+
+
 def test_pinned_serving_code_comes_from_its_folder(tmp_path: Path) -> None:
     """A deployment keeps the serving code that it has; without its folder another code is refused."""
     content, files = a_model(tmp_path / "spec")

@@ -154,19 +154,22 @@ def _copy_packages(target: Path, content: Content, requirements: str | None) -> 
 
 def _framework_requirements(content: Content) -> str:
     """Return the requirements of a spec that names none: the framework, as the spec pins it or as it is here."""
-    packages = FRAMEWORK_PACKAGES.get(content.framework, ())
-    lines = [_pinned(name) for name in packages]
-    if packages and content.framework_version:
+    found = [_installed(name) for name in FRAMEWORK_PACKAGES.get(content.framework, ())]
+    lines = [f"{name}=={version}" if version else name for name, version in found]
+    if found and content.framework_version:
         exact = content.framework_version.count(".") > 1
-        lines[0] = f"{packages[0]}=={content.framework_version}{'' if exact else '.*'}"
+        lines[0] = f"{found[0][0]}=={content.framework_version}{'' if exact else '.*'}"
     return "".join(f"{line}\n" for line in lines)
 
 
-def _pinned(name: str) -> str:
-    try:
-        return f"{name}=={metadata.version(name)}"
-    except metadata.PackageNotFoundError:
-        return name
+def _installed(package: str) -> tuple[str, str | None]:
+    """Return the name and version of a package as it is installed here, built for CPUs or GPUs alone perhaps."""
+    for name in (package, f"{package}-cpu", f"{package}-gpu"):
+        try:
+            return name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return package, None
 
 
 def _copy_runtime(target: Path, content: Content, pinned: str | None) -> None:

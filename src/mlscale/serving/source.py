@@ -28,8 +28,8 @@ def folder_of(environment: Mapping[str, str]) -> Path:
 def model_folder(folder: Path, environment: Mapping[str, str]) -> Path:
     """Return the folder with the model's files: `folder`, or a new one with what is in the bucket that Vertex names.
 
-    What is mounted goes before what an image brings: SageMaker puts a model's artifact into its own folder, and leaves
-    that empty where there is none.
+    What is mounted goes before what an image brings: SageMaker puts a model's artifact into a folder of its own, which
+    is empty or not there where a model has none.
 
     Raises:
         LoadError: a bucket can't be read, or has no such files.
