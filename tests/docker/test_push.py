@@ -120,13 +120,3 @@ def test_what_is_not_built_is_not_pushed(project: Cli, repository: str) -> None:
     assert done.returncode == 1
     assert "error: the image is not built" in done.stderr
     assert "hint: mlscale image build spec.yaml" in done.stderr
-
-
-@pytest.mark.parametrize("word", ["registry.example.com/iris:1", "registry.example.com/iris@sha256:0"])
-def test_a_repository_has_no_tag(word: str, project: Cli) -> None:
-    """The tag is made from what is in the image."""
-    for words in (("push", word), ("build", "--push", word)):
-        done = project.run("image", *words)
-
-        assert done.returncode == 2
-        assert "error: a repository has no tag" in done.stderr

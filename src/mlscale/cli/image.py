@@ -278,7 +278,7 @@ def _described(found: Image, state: str) -> Sequence[str]:
     from mlscale.report.tables import table
 
     rows = [(each.part, _size(each.size)) for each in found.layers]
-    facts = [("id", found.id)]
+    facts = [("id", found.id), ("runs on", found.platform)]
     facts += [("digest", each) for each in found.digests or ("none: it was not pushed",)]
     facts += [("label", f"{name}={value}") for name, value in sorted(found.labels.items())]
     return (

@@ -41,12 +41,14 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image of the engine. `digests` are the pinned references of the registries that have it, newest part last.
+    """An image of the engine: `digests` are the references by which registries have it.
 
-    `layers` are its parts from the base up; the diff ids in `layer_ids` are the engine's own names of its layers.
+    `platform` is the system and processor it runs on, `layers` its parts from the base up, `layer_ids` the engine's own
+    names of its layers.
     """
 
     id: str
+    platform: str
     tags: tuple[str, ...]
     digests: tuple[str, ...]
     labels: Mapping[str, str]
@@ -257,6 +259,7 @@ def _image(client: Any, reference: str) -> Image:
     facts = client.api.inspect_image(reference)
     return Image(
         id=facts["Id"],
+        platform=f"{facts['Os']}/{facts['Architecture']}",
         tags=tuple(facts["RepoTags"] or ()),
         digests=tuple(facts["RepoDigests"] or ()),
         labels=facts["Config"].get("Labels") or {},
