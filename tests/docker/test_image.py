@@ -212,6 +212,15 @@ def test_a_failed_build_says_why_and_leaves_no_tag(project: Cli) -> None:
     assert not json.loads(asked.stdout)["up_to_date"]
 
 
+def test_a_file_that_cant_be_read_is_no_traceback(project: Cli) -> None:
+    """This machine's errors while the context is written are told as errors, with the path."""
+    done = project.run("image", "build", "--set", "model.requirements=model")
+
+    assert done.returncode == 1
+    assert "error: this machine refused\n  writing what mlscale/mlscale-test:" in done.stderr
+    assert f"{project.folder}/model: Is a directory" in done.stderr
+
+
 def test_a_base_that_is_not_there_is_told_apart(project: Cli) -> None:
     """The hint is about the base, not about packages."""
     done = project.run("image", "build", "--base", "127.0.0.1:9/none:1")

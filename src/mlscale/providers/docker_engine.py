@@ -15,6 +15,7 @@ from mlscale.deployment import Content
 from mlscale.errors import ExtraMissing, MlscaleError, NoCapacity, ProviderFailed, UsageError, WrongCredentials
 from mlscale.providers import image
 from mlscale.providers.contract import Progress
+from mlscale.providers.local.failures import failure_of as machines_failure
 from mlscale.providers.registry_auth import Auth, auth_of, repository_hint
 
 TIMEOUT_S = 60
@@ -152,9 +153,12 @@ def ensure(
     tag = image.tag_of(name, content, base)
     found = inspect(tag)
     if found is None:
-        with tempfile.TemporaryDirectory(prefix="mlscale-image-") as folder:
-            image.write_context(Path(folder), content, files, base)
-            build(Path(folder), tag, image.labels_of(tag, base), tell)
+        try:
+            with tempfile.TemporaryDirectory(prefix="mlscale-image-") as folder:
+                image.write_context(Path(folder), content, files, base)
+                build(Path(folder), tag, image.labels_of(tag, base), tell)
+        except OSError as error:
+            raise machines_failure(error, f"writing what {tag} is built from") from error
         found = inspect(tag)
     if found is None:
         raise ProviderFailed("the image is gone", why=f"{tag} was deleted while it was built", hint="build it again")
