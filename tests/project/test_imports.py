@@ -35,7 +35,7 @@ PURE = ("spec", "plan", "autoscaling", "report", "deployment", "quantities", "er
 OUTSIDE = frozenset({
     "asyncio", "fcntl", "glob", "http", "io", "multiprocessing", "os", "pathlib", "platform", "random", "secrets",
     "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uuid",
-    "boto3", "granian", "httptools", "numpy", "obstore", "uvloop",
+    "boto3", "httptools", "numpy", "obstore", "uvloop",
 })  # fmt: skip
 """Modules by which a file, a process, the network, the clock or chance would come in."""
 

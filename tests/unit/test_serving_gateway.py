@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mlscale.serving.codec import Reply
 from mlscale.serving.gateway import TRIES, Gateway, Head, Route, head_of
 from mlscale.serving.upstream import AnswerTooLargeError, Response, Upstream, UpstreamBrokenError
-from mlscale.serving.wire import Call, Dialect, Reply
+from mlscale.serving.wire import Call, Dialect
 
 PLAIN = Call(Dialect.PLAIN)
 HEAD = Head("id-1", None, [("x-request-id", "id-1")])

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mlscale.serving.wire import Call, Dialect, Reply, answered, call_of, refused, unknown_endpoint
+from mlscale.serving.codec import Reply
+from mlscale.serving.wire import Call, Dialect, answered, call_of, refused, unknown_endpoint
 
 REVISION = "00000000000000ff"
 PLACE = "projects/acme/locations/us-central1"

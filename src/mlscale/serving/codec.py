@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -17,6 +17,14 @@ KNOWN = (JSON, CSV, NPY)
 
 LARGEST_BODY = 25 * 2**20
 """SageMaker Runtime's own limit."""
+
+
+class Reply(NamedTuple):
+    """What goes back to a client."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
 
 
 class BadRequestError(Exception):

@@ -11,6 +11,7 @@ from random import getrandbits
 from time import perf_counter
 from typing import NamedTuple
 
+from mlscale.serving.codec import Reply
 from mlscale.serving.upstream import (
     ANSWER_TIMEOUT_S,
     HOP_BY_HOP,
@@ -19,7 +20,7 @@ from mlscale.serving.upstream import (
     Upstream,
     UpstreamBrokenError,
 )
-from mlscale.serving.wire import Call, Dialect, Reply, answered, call_of, refused, unknown_endpoint
+from mlscale.serving.wire import Call, Dialect, answered, call_of, refused, unknown_endpoint
 
 TRIES = 3
 """How many replicas get the same request when they go away under it: predictions are taken to be repeatable."""

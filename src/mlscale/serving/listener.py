@@ -1,4 +1,4 @@
-"""The gateway's way in: HTTP/1.1 on a port, parsed by httptools (llhttp), answered by an application."""
+"""HTTP/1.1 on a port, for the gateway and for replicas: parsed by httptools (llhttp), answered by an application."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import httptools
 
-from mlscale.serving.codec import LARGEST_BODY
-from mlscale.serving.wire import Reply
+from mlscale.serving.codec import LARGEST_BODY, Reply
 
 SWEEP_S = 1.0
 LARGEST_HEAD = 2**16
@@ -307,7 +306,7 @@ class _Connection(asyncio.Protocol):
             reply = await self._listener.application.answer(request.method, request.path, request.headers, request.body)
         except Exception:  # noqa: BLE001 - a bug must not leave the client without an answer
             traceback.print_exc()
-            reply = self._listener.application.refusal(request.path, 500, "the gateway failed")
+            reply = self._listener.application.refusal(request.path, 500, "the server failed")
         self._task = None
         if not self._transport.is_closing():
             self._write(reply, keep_alive=request.keep_alive, is_head=request.method == "HEAD")

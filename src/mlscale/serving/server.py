@@ -19,10 +19,10 @@ from typing import Any
 import orjson
 
 from mlscale.serving.batching import Batcher
-from mlscale.serving.codec import LARGEST_BODY, BadRequestError, decoded, encoded, rows_of
+from mlscale.serving.codec import LARGEST_BODY, BadRequestError, Reply, decoded, encoded, rows_of
 from mlscale.serving.handler import Loaded, load
 from mlscale.serving.health import PORT, PORTS
-from mlscale.serving.rsgi import BodyError, RsgiServer, body_of
+from mlscale.serving.listener import Limits, Listener
 from mlscale.serving.source import folder_of, model_folder
 
 CANT_LOAD = 3
@@ -122,7 +122,7 @@ class Metrics:
 
 
 class Application:
-    """The routes (RSGI)."""
+    """The routes."""
 
     def __init__(self, loaded: Loaded, settings: Settings) -> None:
         self._handler = loaded.handler
@@ -132,40 +132,45 @@ class Application:
         predict = loaded.handler.batchable if settings.batching else None
         self._batcher = Batcher(predict, self.metrics.count_batch, loaded.caller) if predict else None
 
-    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
-        """Answer one HTTP request."""
-        path, method = scope.path, scope.method
-        if path in self._settings.predict_routes and method == "POST":
-            await self._predict(scope, protocol)
-        elif path in self._settings.health_routes and method in ("GET", "HEAD"):
-            protocol.response_empty(503 if self.draining else 200, [])
-        elif path == "/metrics" and method == "GET":
-            protocol.response_str(200, [("content-type", "text/plain; version=0.0.4")], self.metrics.exposition())
-        elif path in self._settings.predict_routes:
-            _refuse(protocol, 405, f"{path} takes POST", ("allow", "POST"))
-        else:
-            _refuse(protocol, 404, f"there is no {method} {path}")
+    async def answer(self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> Reply:
+        """Return the answer to one HTTP request."""
+        if path in self._settings.predict_routes:
+            if method == "POST":
+                return await self._predicted(headers, body)
+            reply = self.refusal(path, 405, f"{path} takes POST")
+            return reply._replace(headers=(*reply.headers, ("allow", "POST")))
+        if path in self._settings.health_routes and method in ("GET", "HEAD"):
+            return Reply(503 if self.draining else 200, (), b"")
+        if path == "/metrics" and method == "GET":
+            return Reply(200, (("content-type", "text/plain; version=0.0.4"),), self.metrics.exposition().encode())
+        return self.refusal(path, 404, f"there is no {method} {path}")
 
-    async def _predict(self, scope: Any, protocol: Any) -> None:
+    def refusal(self, path: str, status: int, why: str) -> Reply:
+        """Return what is said to a request that can't be answered."""
+        if path in self._settings.predict_routes:
+            self.metrics.count(status, 0.0)
+        return _failed(status, why)
+
+    async def _predicted(self, headers: Sequence[tuple[str, str]], body: bytes) -> Reply:
         begun = perf_counter()
         self.metrics.in_flight += 1
-        status = 200
+        kind = accept = ""
+        for name, value in headers:
+            if name == "content-type":
+                kind = value
+            elif name == "accept":
+                accept = f"{accept},{value}" if accept else value
         try:
-            headers = scope.headers
-            body = await body_of(protocol, _length(headers), self._settings.largest_body)
-            kind, accept = headers.get("content-type") or "", headers.get("accept") or ""
             answer, answer_kind = await self._answer(body, kind, accept)
-            protocol.response_bytes(200, [("content-type", answer_kind)], answer)
-        except (BadRequestError, BodyError) as error:
-            status = error.status
-            _refuse(protocol, status, str(error))
+            reply = Reply(200, (("content-type", answer_kind),), answer)
+        except BadRequestError as error:
+            reply = _failed(error.status, str(error))
         except Exception as error:  # noqa: BLE001 - a model may raise anything; the client gets its words, the log the rest
-            status = 500
             traceback.print_exc()
-            _refuse(protocol, status, f"{type(error).__name__}: {error}")
-        finally:
-            self.metrics.in_flight -= 1
-            self.metrics.count(status, perf_counter() - begun)
+            reply = _failed(500, f"{type(error).__name__}: {error}")
+        self.metrics.in_flight -= 1
+        self.metrics.count(reply.status, perf_counter() - begun)
+        return reply
 
     async def _answer(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
         if self._batcher is None:
@@ -177,16 +182,8 @@ class Application:
         return encoded(predictions, accept, wrapped=asked.wrapped)
 
 
-def _length(headers: Any) -> int | None:
-    """Return the body's length, None if only its end will tell."""
-    length = headers.get("content-length")
-    if length is not None:
-        return int(length)
-    return None if headers.get("transfer-encoding") else 0
-
-
-def _refuse(protocol: Any, status: int, why: str, *headers: tuple[str, str]) -> None:
-    protocol.response_bytes(status, [("content-type", "application/json"), *headers], orjson.dumps({"error": why}))
+def _failed(status: int, why: str) -> Reply:
+    return Reply(status, (("content-type", "application/json"),), orjson.dumps({"error": why}))
 
 
 def follow_parent(parent: int) -> None:
@@ -217,13 +214,14 @@ async def serve(loaded: Loaded, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    server = RsgiServer(application, settings.host, settings.port)
+    limits = Limits(body_bytes=settings.largest_body)
+    listener = Listener(application, settings.host, settings.port, limits)
     await stopping.wait()
     application.draining = True
     limit = loop.time() + settings.drain_s
     while application.metrics.in_flight and loop.time() < limit:
         await asyncio.sleep(0.02)
-    await server.stop(1.0)
+    await listener.stop(1.0)
     if loaded.caller.in_thread:
         sys.stderr.write(f"the model did not come to an end within {settings.drain_s:g} s\n")
         sys.stderr.flush()

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from mlscale.serving.codec import Reply
+
 _SAGEMAKER = re.compile(r"/endpoints/(?P<name>[^/]+)/invocations")
 _VERTEX = re.compile(
     r"/v1(?:beta1)?/projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/endpoints/(?P<name>[^/:]+)"
@@ -44,14 +46,6 @@ class Call(NamedTuple):
     dialect: Dialect
     endpoint: str = ""
     resource: str = ""
-
-
-class Reply(NamedTuple):
-    """What goes back to the client."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
 
 
 @lru_cache(256)

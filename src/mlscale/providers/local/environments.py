@@ -26,7 +26,7 @@ from mlscale.providers.local.processes import kill, process_started, runs
 FOLDER = "environments"
 LOCK = "environments.lock"
 
-SERVER_PACKAGES = ("granian", "orjson", "numpy")
+SERVER_PACKAGES = ("httptools", "uvloop", "orjson", "numpy")
 """What the model server itself needs in an environment of a model's own."""
 
 TELL_EVERY_S = 1.0
