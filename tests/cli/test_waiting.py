@@ -159,3 +159,19 @@ def test_what_goes_on_is_never_a_step_that_has_ended(shell: Shell) -> None:
     progress.beat()
 
     assert shell.capsys.readouterr().err == "  … prepare   one/prepare: making an environment (goes on)\n"
+
+
+def test_seconds_alone_are_no_news_in_a_log(shell: Shell) -> None:
+    """A step that tells every second how long it takes fills no log; the heartbeat has its last word."""
+    progress = Progress(Output.TEXT, name="reviews", no_color=True)
+    for text in ("making it", "installing (1 s)", "installing (2 s)", "installing (3 s)", "checking (4 s)"):
+        progress(Event(MORNING, "progress", "one/prepare", "files", text))
+    progress.beat()
+    progress.beat()
+
+    assert shell.capsys.readouterr().err.splitlines() == [
+        "  … prepare   files: making it",
+        "  … prepare   files: installing (1 s)",
+        "  … prepare   files: checking (4 s)",
+        "  … prepare   files: checking (4 s) (goes on)",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,8 @@ WIDTH = 80
 _MARKS = {"done": "✓", "failed": "✗", "retry": "↻", "started": "…", "progress": "…", "waiting": "…"}
 _COLORS = {"+": "32", "-": "31", "~": "33", "✓": "32", "✗": "31"}
 _GOES_ON = " (goes on)"
+_SECONDS = re.compile(r" \(\d+ s\)$")
+"""How a step ends that says how long it has been at it: news on a terminal's one line, a flood in a log."""
 
 
 class Output(StrEnum):
@@ -91,6 +94,7 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Tell one event."""
         with self._lock:
+            is_news = self._live or not self._is_told(event)
             if event.kind in ("started", "progress", "retry") and event.key:
                 self._under_way[event.key] = event
             elif event.kind in ("done", "failed"):
@@ -101,8 +105,17 @@ class Progress:
                 show("", {"event": {"at": event.at.isoformat(), "deployment": self._name, **facts}}, Output.JSONL)
                 self._said.set()
                 self._last = line or self._last
-            elif line:
+            elif line and is_news:
                 self._write(line, passing=event.kind in ("started", "progress"))
+
+    def _is_told(self, event: Event) -> bool:
+        """Return whether the last word about a step differs from this one in nothing but the seconds, if at all."""
+        before = self._under_way.get(event.key)
+        return (
+            event.kind == "progress"
+            and before is not None
+            and _SECONDS.sub("", before.text) == _SECONDS.sub("", event.text)
+        )
 
     def under_way(self) -> str:
         """Return what is being done, as a list in words; empty when it is nothing.
