@@ -24,6 +24,7 @@ from mlscale import errors
 from mlscale.cli.app import COMMANDS, app
 from mlscale.providers.local.records import ObservedReplica, ObservedRevision
 from mlscale.providers.local.supervisor import _gauges
+from mlscale.serving import gpus
 from mlscale.serving.gateway import Counters, Gateway
 from mlscale.serving.server import Metrics
 from mlscale.spec.schema import json_schema
@@ -49,7 +50,9 @@ VARIABLES = {
 }
 """What each variable that no option has means."""
 
-VARIABLE = re.compile(r"(?:AIP|AWS|MLSCALE|OMP|SAGEMAKER|STORAGE|XDG)_[A-Z0-9_]*[A-Z0-9]|CI|FORCE_COLOR|NO_COLOR|TERM")
+VARIABLE = re.compile(
+    r"(?:AIP|AWS|MLSCALE|OMP|ONNX|SAGEMAKER|STORAGE|TORCH|XDG)_[A-Z0-9_]*[A-Z0-9]|CI|FORCE_COLOR|NO_COLOR|TERM"
+)
 """What a text in the code looks like that names an environment variable."""
 
 CONTAINER_VARIABLES = {
@@ -66,12 +69,14 @@ CONTAINER_VARIABLES = {
     "MLSCALE_IMAGE_MODEL": "Folder of the model that an image brings; served where no other is given.",
     "MLSCALE_MAX_BODY_BYTES": "Largest request body; 25 MiB.",
     "MLSCALE_MODEL_DIR": "Folder of the model; `/opt/ml/model` if nothing says another.",
-    "MLSCALE_ONNX_OUTPUTS": "Names of the outputs of an ONNX model that are wanted, separated by commas.",
     "MLSCALE_PARENT_PID": "The server ends when this process does.",
     "MLSCALE_PORT": "Port to listen on; 8080 if nothing says another.",
     "OMP_NUM_THREADS": "Threads of an ONNX model; 1.",
+    "ONNX_OUTPUTS": "Names of the outputs of an ONNX model that are wanted, separated by commas.",
+    "ONNX_PROVIDERS": "ONNX Runtime's execution providers that are wanted: `tensorrt,cuda,cpu`; CUDA where it is.",
     "SAGEMAKER_BIND_TO_PORT": "SageMaker's port.",
     "STORAGE_EMULATOR_HOST": "Another address for Cloud Storage, without credentials: an emulator.",
+    "TORCH_DEVICE": "The device of a TorchScript: `cpu`, `cuda`, `cuda:1`, `mps`; a GPU where PyTorch sees one.",
 }
 
 METRICS = {
@@ -86,6 +91,8 @@ METRICS = {
     "model_batches_total": "Calls of the model.",
     "model_rows_total": "Rows that were in those calls.",
     "process_cpu_seconds_total": "Processor time of the replica.",
+    "model_gpu_memory_used_bytes": "Memory in use on each GPU that NVML tells of, by anybody.",
+    "model_gpu_utilization_ratio": "Share of the last moments in which a GPU computed, 0 to 1.",
 }
 
 
@@ -274,7 +281,8 @@ def metrics() -> str:
         "In Prometheus's text format. `status` prints the address; the gateway counts every request, whichever replica",
         "answered it.",
     ]
-    for title, text in (("Gateway: `GET /metrics`", gateway.exposition()), ("Replica", served.exposition())):
+    replica_text = served.exposition() + gpus.exposition([gpus.Reading(0, 1, 0.5)])
+    for title, text in (("Gateway: `GET /metrics`", gateway.exposition()), ("Replica", replica_text)):
         lines += ["", f"## {title}", "", "| name | type | labels | meaning |", "|---|---|---|---|"]
         lines += list(_metric_rows(text))
     return "\n".join(lines) + "\n"
@@ -307,7 +315,10 @@ def environment() -> str:
     lines += ["", "## Others that the command line reads", "", "| variable | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in sorted(VARIABLES.items())]
     lines += ["", "## Of the model server", ""]
-    lines += ["They come from the supervisor here, and from a cloud in its containers; a spec can't set them.", ""]
+    lines += [
+        "They come from the supervisor here, and from a cloud in its containers. A spec can't set those that begin with"
+    ]
+    lines += ["AIP_, MLSCALE_ or SAGEMAKER_; the others it sets in `model.environment`.", ""]
     lines += ["| variable | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in sorted(CONTAINER_VARIABLES.items())]
     return "\n".join(lines) + "\n"

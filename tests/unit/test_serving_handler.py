@@ -29,7 +29,7 @@ from mlscale.serving.frameworks import LoadError
 from mlscale.serving.handler import Loaded, load
 
 JSON = "application/json"
-ALL_ENDINGS = ".onnx, .joblib, .pkl, .pickle, .ubj, .json, .xgb, .txt"
+ALL_ENDINGS = ".onnx, .joblib, .pkl, .pickle, .ubj, .json, .xgb, .txt, .pt, .pth"
 ROWS = [[0.0, 0.0], [4.0, 4.0]]
 
 
@@ -157,7 +157,7 @@ class TestFrameworks:
     def test_onnx_classifiers_answer_their_label_unless_asked(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As scikit-learn's predict does; MLSCALE_ONNX_OUTPUTS asks for the probabilities."""
+        """As scikit-learn's predict does; ONNX_OUTPUTS asks for the probabilities."""
         nodes = [
             helper.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
             helper.make_node("Softmax", ["x"], ["probabilities"], axis=1),
@@ -166,9 +166,9 @@ class TestFrameworks:
         an_onnx_model(tmp_path / "model.onnx", nodes, [tensor("x", TensorProto.FLOAT, "n", 2)], outputs)
 
         assert answer(load(tmp_path, "onnx", None), [[1, 0], [0, 1]]) == [0, 1]
-        monkeypatch.setenv("MLSCALE_ONNX_OUTPUTS", "probabilities, label")
+        monkeypatch.setenv("ONNX_OUTPUTS", "probabilities, label")
         assert answer(load(tmp_path, "onnx", None), [[0, 0]]) == [{"probabilities": [0.5, 0.5], "label": 0}]
-        monkeypatch.setenv("MLSCALE_ONNX_OUTPUTS", "scores")
+        monkeypatch.setenv("ONNX_OUTPUTS", "scores")
         with pytest.raises(LoadError, match="names scores; the model has label, probabilities"):
             load(tmp_path, "onnx", None)
 
@@ -193,6 +193,22 @@ class TestFrameworks:
         low, high = answer(load(tmp_path, "lightgbm", None), [[0.0], [4.0]])
 
         assert low < 0.5 < high
+
+    def test_what_a_model_runs_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The framework's own word, none where only the user's code knows; a GPU that is asked for must be there."""
+        row_sums(tmp_path / "model.onnx")
+        joblib.dump(a_classifier(), tmp_path / "model.joblib")
+
+        assert load(tmp_path, "sklearn", None).handler.device == "cpu"
+        monkeypatch.setenv("ONNX_PROVIDERS", "cpu")
+        assert load(tmp_path, "onnx", None).handler.device == "CPUExecutionProvider"
+        monkeypatch.setenv("ONNX_PROVIDERS", "no_such,cpu")
+        with pytest.raises(LoadError, match="ONNX_PROVIDERS names no_such; this ONNX Runtime has"):
+            load(tmp_path, "onnx", None)
+        code(tmp_path, "def predict_fn(data, model): return model.predict(data)\n")
+        assert load(tmp_path, "sklearn", None).handler.device == "cpu"
+        code(tmp_path, "def model_fn(folder): return None\n")
+        assert load(tmp_path, "custom", None).handler.device is None
 
     def test_the_framework_is_found_out_from_the_files(self, tmp_path: Path) -> None:
         """Nobody has to say what a file called model.onnx is; a list of requirements is no model."""
@@ -226,10 +242,10 @@ class TestLoadErrors:
             (
                 None,
                 None,
-                "there is no file with one of .onnx, .joblib, .pkl, .pickle, .ubj, .json, .xgb, .txt in FOLDER",
+                f"there is no file with one of {ALL_ENDINGS} in FOLDER",
             ),
             ("custom", None, "framework custom needs a handler: code/inference.py in FOLDER"),
-            ("pytorch", None, "framework pytorch needs a handler: code/inference.py in FOLDER"),
+            ("tensorflow", None, "framework tensorflow needs a handler: code/inference.py in FOLDER"),
             ("custom", "mine.py", "there is no handler FOLDER/mine.py"),
         ],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,25 @@ ENDINGS: Mapping[str, Sequence[str]] = {
     "sklearn": (".joblib", ".pkl", ".pickle"),
     "xgboost": (".ubj", ".json", ".xgb"),
     "lightgbm": (".txt",),
+    "pytorch": (".pt", ".pth"),
 }
 
-OUTPUTS = "MLSCALE_ONNX_OUTPUTS"
+OUTPUTS = "ONNX_OUTPUTS"
 """Names of the outputs that are wanted, separated by commas."""
+
+PROVIDERS = "ONNX_PROVIDERS"
+"""ONNX Runtime's execution providers that are wanted, separated by commas: tensorrt,cuda,cpu or their whole names."""
+
+TORCH_DEVICE = "TORCH_DEVICE"
+"""The device of a TorchScript, in PyTorch's words: cpu, cuda, cuda:1, mps."""
+
+CPU = "cpu"
+
+_SUFFIX = "ExecutionProvider"
+_CPU = f"CPU{_SUFFIX}"
+_UNASKED = (f"CUDA{_SUFFIX}", _CPU)
+"""What is taken of ONNX Runtime's providers where nothing is asked for. TensorRT is not: it is in every build for CUDA,
+and makes each model's engine for minutes at each start."""
 
 _ONNX_NAMES = {"float": "float32", "double": "float64", "string": "object"}
 """ONNX's names for types where NumPy has others."""
@@ -30,6 +46,14 @@ _ONE_LABEL = 2
 
 class LoadError(Exception):
     """The model can't be loaded; the words are fit for a user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A loaded model: rows → predictions, one a row; and what it runs on, in its framework's own word."""
+
+    predict: Callable[[Any], Any]
+    device: str = CPU
 
 
 def model_file(folder: Path, framework: str | None) -> tuple[str, Path]:
@@ -62,8 +86,8 @@ def file_is_telling(file: Path) -> bool:
     return file.suffix not in (".json", ".txt")
 
 
-def sklearn(file: Path) -> Callable[[Any], Any]:
-    """Return the predictions of a model stored by joblib or pickle.
+def sklearn(file: Path) -> Model:
+    """Return a model stored by joblib or pickle.
 
     A model that was fitted with named columns gets its rows as a data frame, if pandas is installed.
     """
@@ -75,8 +99,8 @@ def sklearn(file: Path) -> Callable[[Any], Any]:
     frame = _data_frame()
     if names is not None and frame is not None:
         columns = [str(name) for name in names]
-        return lambda rows: predict(_named(frame, rows, columns))
-    return lambda rows: predict(_listed(rows, names))
+        return Model(lambda rows: predict(_named(frame, rows, columns)))
+    return Model(lambda rows: predict(_listed(rows, names)))
 
 
 def _data_frame() -> Callable[..., Any] | None:
@@ -116,21 +140,27 @@ def _field(row: Any, name: str) -> Any:
         raise BadRequestError(400, f"a row has no {name}") from error
 
 
-def onnx(file: Path) -> Callable[[Any], Any]:
-    """Return the outputs of an ONNX model.
+def onnx(file: Path) -> Model:
+    """Return an ONNX model: on a GPU where this ONNX Runtime has CUDA, else on the processor, unless PROVIDERS is set.
 
     A row is a list for a model with one input; for one with several, an object with a value for each, or a list with
     the values in the order of the model. A prediction is the value of the only output, a label where there is a
     classifier, or an object with all outputs; OUTPUTS asks for others.
 
     Raises:
-        LoadError: OUTPUTS names an output that the model does not have.
+        LoadError: OUTPUTS names an output that the model does not have, or PROVIDERS what can't be used here.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    providers = _providers(onnxruntime.get_available_providers())
+    if providers[0] != _CPU and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels, which the loader doesn't find by itself
+    session = onnxruntime.InferenceSession(str(file), options, providers=providers)
+    used = session.get_providers()  # ONNX Runtime leaves out what it can't start, and says so in the log alone
+    if os.environ.get(PROVIDERS) and (left_out := [each for each in providers if each not in used]):
+        raise LoadError(f"{PROVIDERS} names {', '.join(left_out)}, which ONNX Runtime could not start")
     inputs = [(each.name, _numpy_type(each.type), each.shape) for each in session.get_inputs()]
     outputs = _wanted_outputs([each.name for each in session.get_outputs()])
     if len(inputs) == 1:
@@ -156,7 +186,26 @@ def onnx(file: Path) -> Callable[[Any], Any]:
             return values[0]
         return [dict(zip(outputs, row, strict=True)) for row in zip(*values, strict=True)]
 
-    return (lambda rows: [predict(rows[at : at + 1])[0] for at in range(len(rows))]) if alone else predict
+    one_by_one = Model(lambda rows: [predict(rows[at : at + 1])[0] for at in range(len(rows))], used[0])
+    return one_by_one if alone else Model(predict, used[0])
+
+
+def _providers(available: Sequence[str]) -> Sequence[str]:
+    asked = _names_in(PROVIDERS)
+    if not asked:
+        return [each for each in _UNASKED if each in available]
+    by_word = {_provider_word(each): each for each in available}
+    if unknown := [name for name in asked if _provider_word(name) not in by_word]:
+        raise LoadError(f"{PROVIDERS} names {', '.join(unknown)}; this ONNX Runtime has {', '.join(available)}")
+    return [by_word[_provider_word(name)] for name in asked]
+
+
+def _provider_word(name: str) -> str:
+    return name.removesuffix(_SUFFIX).lower()
+
+
+def _names_in(variable: str) -> Sequence[str]:
+    return [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
 
 
 def _numpy_type(onnx_type: str) -> str:
@@ -165,7 +214,7 @@ def _numpy_type(onnx_type: str) -> str:
 
 
 def _wanted_outputs(names: Sequence[str]) -> Sequence[str]:
-    asked = [name.strip() for name in os.environ.get(OUTPUTS, "").split(",") if name.strip()]
+    asked = _names_in(OUTPUTS)
     if unknown := [name for name in asked if name not in names]:
         raise LoadError(f"{OUTPUTS} names {', '.join(unknown)}; the model has {', '.join(names)}")
     is_classifier = len(names) == _ONE_LABEL and "label" in names[0] and "probabilit" in names[1]
@@ -188,26 +237,70 @@ def _shaped(values: Any, shape: Sequence[Any]) -> Any:
     return values.reshape(-1, 1) if values.ndim == 1 and len(shape) == len(("rows", "values")) else values
 
 
-def xgboost(file: Path) -> Callable[[Any], Any]:
-    """Return what an XGBoost model predicts: probabilities where it is a classifier, as SageMaker's container does."""
+def xgboost(file: Path) -> Model:
+    """Return an XGBoost model; a classifier predicts probabilities, as in SageMaker's container."""
     import xgboost
 
     booster = xgboost.Booster()
     booster.load_model(str(file))
-    return lambda rows: booster.inplace_predict(np.asarray(rows, dtype=np.float32))
+    return Model(lambda rows: booster.inplace_predict(np.asarray(rows, dtype=np.float32)))
 
 
-def lightgbm(file: Path) -> Callable[[Any], Any]:
-    """Return what a LightGBM model predicts: probabilities where it is a classifier."""
+def lightgbm(file: Path) -> Model:
+    """Return a LightGBM model; a classifier predicts probabilities."""
     import lightgbm
 
     booster = lightgbm.Booster(model_file=str(file))
-    return lambda rows: booster.predict(np.asarray(rows))
+    return Model(lambda rows: booster.predict(np.asarray(rows)))
 
 
-LOADERS: Mapping[str, Callable[[Path], Callable[[Any], Any]]] = {
+def pytorch(file: Path) -> Model:
+    """Return a TorchScript: on a GPU where PyTorch sees one, else on the processor; TORCH_DEVICE goes before both.
+
+    It gets one tensor with all rows, of the floating-point type that its parameters have, float32 if it has none.
+    A prediction is a row of the tensor that it returns; where it returns several, a list or object with a row of each.
+
+    Raises:
+        LoadError: PyTorch can't load the file, or not on this device.
+    """
+    import torch
+
+    device = os.environ.get(TORCH_DEVICE) or _torch_device(torch)
+    try:
+        module = torch.jit.load(str(file), map_location=device)
+    except RuntimeError as error:
+        why = str(error).strip().partition("\n")[0]
+        raise LoadError(f"{file} can't be loaded on {device} as a TorchScript (torch.jit.save): {why}") from error
+    module.eval()
+    kind = next((each.dtype for each in module.parameters() if each.is_floating_point()), torch.float32)
+
+    def predict(rows: Any) -> Any:
+        with torch.inference_mode():
+            # Two moves: Apple's GPUs have no float64, which is what numbers in JSON become.
+            return _lists(module(torch.from_numpy(np.asarray(rows)).to(kind).to(device)))
+
+    return Model(predict, device)
+
+
+def _torch_device(torch: Any) -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else CPU
+
+
+def _lists(output: Any) -> Any:
+    if isinstance(output, dict):
+        rows = zip(*(_lists(each) for each in output.values()), strict=True)
+        return [dict(zip(output, row, strict=True)) for row in rows]
+    if isinstance(output, tuple | list):
+        return [list(row) for row in zip(*(_lists(each) for each in output), strict=True)]
+    return output.tolist()
+
+
+LOADERS: Mapping[str, Callable[[Path], Model]] = {
     "onnx": onnx,
     "sklearn": sklearn,
     "xgboost": xgboost,
     "lightgbm": lightgbm,
+    "pytorch": pytorch,
 }

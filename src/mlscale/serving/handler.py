@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from mlscale.serving.calling import Caller
 from mlscale.serving.codec import JSON, BadRequestError, decoded, encoded, rows_of, wishes
-from mlscale.serving.frameworks import LOADERS, LoadError, model_file
+from mlscale.serving.frameworks import LOADERS, LoadError, Model, model_file
 
 HANDLERS = ("code/inference.py", "inference.py")
 """Where SageMaker's containers look for the user's code."""
@@ -24,6 +24,8 @@ class Handler(Protocol):
 
     batchable: Callable[[Any], Any] | None
     """Rows → one prediction a row, where several requests may be put together; None where they may not."""
+    device: str | None
+    """What the model runs on, in its framework's own word; None where only the user's code knows."""
 
     async def answer(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
         """Return the answer's body and content type."""
@@ -63,9 +65,10 @@ def load(folder: Path, framework: str | None, handler: str | None) -> Loaded:
 class Rows:
     """A model that turns rows into predictions, one a row."""
 
-    def __init__(self, predict: Callable[[Any], Any], caller: Caller) -> None:
-        self.batchable: Callable[[Any], Any] | None = predict
-        self._predict = predict
+    def __init__(self, model: Model, caller: Caller) -> None:
+        self.batchable: Callable[[Any], Any] | None = model.predict
+        self.device: str | None = model.device
+        self._predict = model.predict
         self._caller = caller
 
     async def answer(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
@@ -94,7 +97,8 @@ class SageMakerFunctions:
 
     def __init__(self, module: ModuleType, folder: Path, framework: str | None, caller: Caller) -> None:
         self._caller = caller
-        self._context = Context({"model_dir": str(folder), "gpu_id": None})
+        self.device: str | None = None
+        self._context = Context({"model_dir": str(folder), "gpu_id": _gpu_id()})
         self._input = getattr(module, "input_fn", None)
         self._predict = getattr(module, "predict_fn", None)
         self._output = getattr(module, "output_fn", None)
@@ -105,7 +109,8 @@ class SageMakerFunctions:
                 raise LoadError(f"{module.__file__}: model_fn must not be async")
             self._model = model_fn(*self._arguments(model_fn, str(folder)))
         elif framework is not None and framework in LOADERS:
-            self._model = _Callable(LOADERS[framework](model_file(folder, framework)[1]))
+            self._model = LOADERS[framework](model_file(folder, framework)[1])
+            self.device = self._model.device
         else:
             raise LoadError(f"{module.__file__} has no model_fn")
 
@@ -144,10 +149,20 @@ class SageMakerFunctions:
         return (*usual, self._context)[: len(positional)]
 
 
+def _gpu_id() -> int | None:
+    """Return the number of the GPU that a handler shall use, None where there is none.
+
+    Handlers for SageMaker's PyTorch containers make `cuda:GPU_ID` of it wherever PyTorch sees a GPU.
+    """
+    torch = sys.modules.get("torch")
+    return 0 if torch is not None and torch.cuda.is_available() else None
+
+
 class VertexPredictor:
     """The user's Predictor class, as Vertex's custom prediction routines have it."""
 
     batchable: Callable[[Any], Any] | None = None
+    device: str | None = None
 
     def __init__(self, predictor: Any, folder: Path, caller: Caller) -> None:
         self._predictor = predictor
@@ -163,11 +178,6 @@ class VertexPredictor:
             if step is not None:
                 data = await _called(self._caller, step, data)
         return encoded(data, accept, wrapped=asked.wrapped and not isinstance(data, dict))
-
-
-@dataclass(frozen=True, slots=True)
-class _Callable:
-    predict: Callable[[Any], Any]
 
 
 def _user_handler(path: Path, folder: Path, framework: str | None, caller: Caller) -> Handler:

@@ -20,6 +20,7 @@ import orjson
 
 from mlscale.serving.batching import Batcher
 from mlscale.serving.codec import LARGEST_BODY, BadRequestError, Reply, decoded, encoded, rows_of
+from mlscale.serving.gpus import Gpus
 from mlscale.serving.handler import Loaded, load
 from mlscale.serving.health import PORT, PORTS
 from mlscale.serving.listener import Limits, Listener
@@ -29,6 +30,9 @@ CANT_LOAD = 3
 BAD_SETTINGS = 2
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PR_SET_PDEATHSIG = 1
+
+DEVICE = "x-mlscale-device"
+"""The header of a health route's answer that says what the model runs on; none where only the user's code knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,8 @@ class Application:
     def __init__(self, loaded: Loaded, settings: Settings) -> None:
         self._handler = loaded.handler
         self._settings = settings
+        self._health_headers = ((DEVICE, loaded.handler.device),) if loaded.handler.device else ()
+        self._gpus = Gpus()
         self.metrics = Metrics()
         self.draining = False
         predict = loaded.handler.batchable if settings.batching else None
@@ -140,9 +146,10 @@ class Application:
             reply = self.refusal(path, 405, f"{path} takes POST")
             return reply._replace(headers=(*reply.headers, ("allow", "POST")))
         if path in self._settings.health_routes and method in ("GET", "HEAD"):
-            return Reply(503 if self.draining else 200, (), b"")
+            return Reply(503 if self.draining else 200, self._health_headers, b"")
         if path == "/metrics" and method == "GET":
-            return Reply(200, (("content-type", "text/plain; version=0.0.4"),), self.metrics.exposition().encode())
+            text = self.metrics.exposition() + self._gpus.exposition()
+            return Reply(200, (("content-type", "text/plain; version=0.0.4"),), text.encode())
         return self.refusal(path, 404, f"there is no {method} {path}")
 
     def refusal(self, path: str, status: int, why: str) -> Reply:
@@ -251,8 +258,10 @@ def main(arguments: Sequence[str] = ()) -> int:
         sys.stderr.write(f"the model can't be loaded: {type(error).__name__}: {error}\n")
         return CANT_LOAD
     took = time.monotonic() - begun
+    where = f" on {loaded.handler.device}" if loaded.handler.device else ""
     sys.stderr.write(
-        f"{loaded.framework} model {loaded.file} loaded in {took:.2f} s, serving on {settings.host}:{settings.port}\n"
+        f"{loaded.framework} model {loaded.file} loaded in {took:.2f} s{where}, "
+        f"serving on {settings.host}:{settings.port}\n"
     )
     sys.stderr.flush()
     try:
