@@ -52,7 +52,7 @@ def tests(session: nox.Session) -> None:
     """Everything that is quick: pure parts, contracts, the engine, the command line, the project itself."""
     install(session, "test", project=True)
     folders = ("unit", "contract", "engine", "cli", "project")
-    session.run("pytest", *(f"tests/{folder}" for folder in folders), *session.posargs)
+    session.run("pytest", "-m", "not docker", *(f"tests/{folder}" for folder in folders), *session.posargs)
 
 
 @nox.session
@@ -73,7 +73,7 @@ def kill(session: nox.Session) -> None:
 def docker(session: nox.Session) -> None:
     """Images and containers of a Docker engine; without one each test is skipped, and says so."""
     install(session, "test", project=True)
-    session.run("pytest", "tests/docker", *session.posargs)
+    session.run("pytest", "-m", "docker", "tests/docker", "tests/contract", *session.posargs)
 
 
 @nox.session(default=False)

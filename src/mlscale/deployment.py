@@ -11,6 +11,9 @@ from enum import StrEnum
 WHOLE = 10_000
 """All traffic, in basis points: a share is an integer, so two shares compare exactly."""
 
+TO_BUILD = "to build"
+"""The image of a content that we build one for, until `Provider.pinned` says which."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -67,7 +70,9 @@ class Content:
     Scaling, schedules, alarms, budgets and labels are not in it: they change in place.
 
     `artifact` is the digest of the model's files, `handler` and `requirements` those of their files (None if
-    there is none), `runtime` that of the serving code or None for an own image, which `image` names.
+    there is none), `runtime` that of the serving code or None for an own image, which `image` names. With both of them
+    the image is one that we build. `artifact` is empty for an image that has its model in it. `machine` is what to run
+    on, by preference; on this machine what a replica gets of it.
     """
 
     artifact: str
@@ -80,6 +85,11 @@ class Content:
     environment: Mapping[str, str] = field(default_factory=dict)
     machine: tuple[str, ...] = ()
     health: Health = Health()
+
+    @property
+    def is_built(self) -> bool:
+        """Whether its image is one that we build."""
+        return self.image is not None and self.runtime is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Durations and percentages as people write them."""
+"""Durations, percentages and sizes as people write them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from datetime import timedelta
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 DURATION_PATTERN = r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6}(?:\.[0-9]{1,3})?)s)?"
 PERCENT_PATTERN = r"([0-9]{1,9}(?:\.[0-9]{1,6})?)%"
+SIZE_PATTERN = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(Ki|Mi|Gi|Ti)"
 _DURATION = re.compile(DURATION_PATTERN)
 _PERCENT = re.compile(PERCENT_PATTERN)
+_SIZE = re.compile(SIZE_PATTERN)
+_SIZES = {"Ti": 2**40, "Gi": 2**30, "Mi": 2**20, "Ki": 2**10}
 _LONGEST_SHOWN = 40
 
 
@@ -51,3 +54,21 @@ def percent_of(text: str) -> float:
     if found is None:
         raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a percentage: write it like 85%")
     return float(found[1])
+
+
+def size_of(text: str) -> int:
+    """Return the bytes that `text` says: `512Mi`, `4Gi`, `1.5Gi`.
+
+    Raises:
+        ValueError: it is not a size; the words are fit for a user.
+    """
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a size: write it like 512Mi or 4Gi")
+    return int(float(found[1]) * _SIZES[found[2]])
+
+
+def size_text(size: int) -> str:
+    """Return whole KiB of bytes as `size_of` reads them, in the largest unit that fits: 1536 MiB → `1536Mi`."""
+    unit = next((name for name, bytes_ in _SIZES.items() if size >= bytes_ and size % bytes_ == 0), "Ki")
+    return f"{size // _SIZES[unit]}{unit}"

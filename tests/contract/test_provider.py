@@ -12,9 +12,10 @@ import pytest
 
 from mlscale.clock import SystemClock
 from mlscale.deployment import WHOLE, Deployment, Identity, Phase, Role, RolloutWish, Scaling, revision_of
+from mlscale.errors import MlscaleError
 from mlscale.plan import make, planfile
 from mlscale.plan.steps import Step
-from mlscale.providers import artifact
+from mlscale.providers import artifact, docker_engine
 from mlscale.providers.contract import LogQuery, Provider, Work
 from mlscale.providers.local.provider import Local
 from mlscale.spec.parse import parse
@@ -28,10 +29,14 @@ WISH = RolloutWish()
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A provider, and a way to ask it for the first or the second version of a model."""
+    """A provider, a way to ask it for the first or the second version of a model, and what it can't do.
+
+    `unfit` is what it refuses, named by the path in the spec.
+    """
 
     provider: Provider
     asked: Callable[[str], Deployment]
+    unfit: tuple[str, Deployment]
 
     def converge(self, asked: Deployment | None, identity: Identity) -> tuple[Step[object], ...]:
         """Plan from what is there, do every step, and return them."""
@@ -71,14 +76,18 @@ def _told(text: str) -> None:
 
 def _fake(folder: Path) -> Case:
     del folder
-    return Case(FakeProvider(), a_deployment)
+    asked = a_deployment("one")
+    content = replace(asked.revisions[0].revision.content, image="registry/model:1")
+    unfit = replace(asked, revisions=(replace(asked.revisions[0], revision=revision_of(content)),))
+    return Case(FakeProvider(), a_deployment, ("model.image", unfit))
 
 
-def _local(folder: Path) -> Case:
+def _local(folder: Path, *overrides: str) -> Case:
     shutil.copytree(
         ROOT / "templates" / "custom", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".mlscale")
     )
-    spec = parse((folder / "spec.yaml").read_bytes(), "spec.yaml", variables={})
+    spec = parse((folder / "spec.yaml").read_bytes(), "spec.yaml", variables={}, overrides=overrides)
+    provider = Local(folder / ".mlscale", SystemClock())
 
     def asked(version: str) -> Deployment:
         handler = folder / f"inference-{version}.py"
@@ -86,15 +95,28 @@ def _local(folder: Path) -> Case:
         paths = {"artifact": folder / "model", "handler": handler}
         digests = {name: artifact.digest(path) for name, path in paths.items()}
         found = Digests(digests["artifact"], digests["handler"], None, artifact.runtime_digest())
-        return deployment_of(spec, found, {digests[name]: str(path) for name, path in paths.items()})
+        wanted = deployment_of(spec, found, {digests[name]: str(path) for name, path in paths.items()})
+        return provider.pinned(wanted, None)
 
-    return Case(Local(folder / ".mlscale", SystemClock()), asked)
+    requirements = folder / "requirements.txt"
+    requirements.write_text("-r other.txt\n")
+    digest = artifact.digest(requirements)
+    one = deployment_of(spec, Digests("a", None, digest, "r"), {digest: str(requirements)})
+    return Case(provider, asked, ("model.requirements", one))
 
 
-CASES = {"fake": _fake, "local": _local}
+def _docker(folder: Path) -> Case:
+    try:
+        docker_engine.info()
+    except MlscaleError as error:
+        pytest.skip(f"NO DOCKER ENGINE, ITS CONTRACT IS NOT TESTED: {error}")
+    return _local(folder, "name=mlscale-contract", "local.runtime=docker")
 
 
-@pytest.fixture(params=CASES)
+CASES = {"fake": _fake, "local": _local, "docker": _docker}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.docker if name == "docker" else ()) for name in CASES])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """Each provider in turn, empty; what is left there at the end is destroyed."""
     made = CASES[request.param](tmp_path)
@@ -239,16 +261,14 @@ def test_a_plan_can_be_saved_and_read(case: Case) -> None:
 
 
 def test_what_can_not_be_done_is_refused_with_a_reason(case: Case) -> None:
-    """An own image is refused by providers that run none, and the reason is said."""
-    asked = case.asked("one")
-    content = replace(asked.revisions[0].revision.content, image="registry/model:1")
-    other = replace(asked, revisions=(replace(asked.revisions[0], revision=revision_of(content)),))
+    """What a provider can't do is refused by its path in the spec, and the reason is said; the rest is not."""
+    path, unfit = case.unfit
 
-    refusals = case.provider.abilities(other, None)
+    refusals = case.provider.abilities(unfit, None)
 
-    assert [each.path for each in refusals] == ["model.image"]
+    assert [each.path for each in refusals] == [path]
     assert refusals[0].why
-    assert case.provider.abilities(asked, None) == ()
+    assert case.provider.abilities(case.asked("one"), None) == ()
 
 
 def test_it_answers_and_logs(case: Case) -> None:

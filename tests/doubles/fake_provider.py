@@ -104,6 +104,11 @@ class FakeProvider:
             )
         return ()
 
+    def pinned(self, asked: Deployment, seen: Deployment | None) -> Deployment:
+        """Return it as it is: no image runs here."""
+        del seen
+        return asked
+
     def read(self, identity: Identity) -> Deployment | None:
         """Return what is there."""
         return self.there.get(identity)

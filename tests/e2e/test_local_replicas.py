@@ -11,6 +11,7 @@ import pytest
 from mlscale.providers.local import records
 from mlscale.providers.local.records import RevisionFile
 from mlscale.providers.local.replicas import Replica
+from mlscale.providers.local.running import Processes
 from tests.e2e.conftest import processes_of
 
 SERVER = """
@@ -38,7 +39,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _replica(folder: Path) -> Replica:
-    return Replica("one-1", folder, folder / "logs" / "one-1.log", lambda: None)
+    processes = Processes()
+    return Replica("one-1", folder, folder / "logs" / "one-1.log", lambda _: processes, lambda: None)
 
 
 async def _until_healthy(replica: Replica) -> None:

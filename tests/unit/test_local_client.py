@@ -15,7 +15,7 @@ from mlscale.deployment import Revision, Role, revision_of
 from mlscale.errors import MlscaleError, NoCapacity, ProviderFailed, UsageError, WorkspaceFailed
 from mlscale.providers import artifact
 from mlscale.providers.contract import LogLine, LogQuery
-from mlscale.providers.local import client, records
+from mlscale.providers.local import client, logs, records
 from mlscale.providers.local.client import Home, State, Supervision
 from mlscale.providers.local.failures import failure_of, install_failure, start_failure
 from mlscale.providers.local.processes import process_started
@@ -217,14 +217,14 @@ def test_a_log_that_is_too_large_is_emptied_under_its_writer(home: Home) -> None
     """What was written moves aside, and whoever appends goes on in the same file."""
     path = home.logs / "aa-1.log"
     with path.open("ab") as writer:
-        writer.write(b"x" * (client.LARGEST_LOG + 1))
+        writer.write(b"x" * (logs.LARGEST_LOG + 1))
         writer.flush()
 
-        client.bound_log(path)
+        logs.bound_log(path)
         writer.write(b"next\n")
 
     assert path.read_bytes() == b"next\n"
-    assert (home.logs / "aa-1.log.1").stat().st_size == client.LARGEST_LOG + 1
+    assert (home.logs / "aa-1.log.1").stat().st_size == logs.LARGEST_LOG + 1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlscale.quantities import duration_of, duration_text, percent_of
+from mlscale.quantities import duration_of, duration_text, percent_of, size_of, size_text
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,19 @@ def test_what_is_no_percentage_is_refused(text: str) -> None:
     """Without its sign a number is no percentage; neither is anything else."""
     with pytest.raises(ValueError, match="not a percentage"):
         percent_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512Mi", 2**29), ("4Gi", 2**32), ("1.5Gi", 3 * 2**29), ("16Ki", 2**14), ("1Ti", 2**40)]
+)
+def test_a_size_is_read_in_bytes(text: str, size: int) -> None:
+    """Binary units, a fraction allowed; and it is written so that it reads the same again."""
+    assert size_of(text) == size
+    assert size_of(size_text(size)) == size
+
+
+@pytest.mark.parametrize("text", ["", "4", "4G", "4GB", "-1Gi", "Gi", "4 Gi", "1e3Mi"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    """A unit is needed, and it is a binary one."""
+    with pytest.raises(ValueError, match="write it like 512Mi or 4Gi"):
+        size_of(text)

@@ -155,10 +155,13 @@ def test_a_wrong_value_is_told_at_its_place(added: str, expected: str) -> None:
     [
         ("endpint: {replicas: 2}\n", ["7:1: endpint is unknown (did you mean endpoint?)"]),
         ("endpoint: {replica: 2}\n", ["7:12: endpoint.replica is unknown (did you mean replicas?)"]),
-        ("endpoint: {xyz: 2}\n", ["7:12: endpoint.xyz is unknown (known here: kind, replicas, autoscaling, health)"]),
+        (
+            "endpoint: {xyz: 2}\n",
+            ["7:12: endpoint.xyz is unknown (known here: kind, replicas, autoscaling, accelerator, health)"],
+        ),
         (
             'endpoint: {"a\\nb": 2}\n',
-            ["7:12: endpoint.'a\\nb' is unknown (known here: kind, replicas, autoscaling, health)"],
+            ["7:12: endpoint.'a\\nb' is unknown (known here: kind, replicas, autoscaling, accelerator, health)"],
         ),
         (
             "endpoint: {replicas: 2, replcas: 2, helth: {}}\n",
@@ -195,8 +198,8 @@ def test_what_rollout_and_endpoint_will_have_later_is_refused() -> None:
         "8:13: rollout.strategy is not valid: 'canary' is not one of: all_at_once or blue_green",
         "9:3: rollout.steps is unknown (known here: strategy, bake_time, keep_revisions)",
         "10:3: rollout.analysis is unknown (known here: strategy, bake_time, keep_revisions)",
-        "12:3: endpoint.machine is unknown (known here: kind, replicas, autoscaling, health)",
-        "13:3: endpoint.capacity is unknown (known here: kind, replicas, autoscaling, health)",
+        "12:3: endpoint.machine is unknown (known here: kind, replicas, autoscaling, accelerator, health)",
+        "13:3: endpoint.capacity is unknown (known here: kind, replicas, autoscaling, accelerator, health)",
     ]
 
 
@@ -218,7 +221,10 @@ def test_another_provider_is_refused_with_its_reason(provider: str, expected: st
 
 def test_what_is_missing_is_told_with_its_meaning() -> None:
     """A key that must be there is named at what should hold it, and what it is for."""
-    framework = "Who loads it: onnx, sklearn, xgboost, lightgbm, or custom with a handler of your own."
+    framework = (
+        "Who loads it: onnx, sklearn, xgboost, lightgbm, or custom with a handler of your own; needed unless there is "
+        "an image."
+    )
 
     assert problems("version: 1\nname: a\nmodel: {source: m}\n") == [
         "1:1: provider is missing (Where it runs: local is this machine.)",
@@ -710,3 +716,63 @@ def test_overrides_are_laid_over_everything() -> None:
 def test_a_wrong_override_is_told_as_what_it_is(override: str, expected: str) -> None:
     """The place of such a problem is the override, whatever stands in the file."""
     assert problems(BASE, overrides=[override]) == [expected]
+
+
+IMAGE = "version: 1\nname: a\nprovider: local\nmodel: {image: registry.example.com/ml/iris:1.2}\n"
+
+
+def test_an_image_needs_neither_source_nor_framework() -> None:
+    """An image that serves by itself runs in containers, unasked."""
+    spec = parsed(IMAGE)
+
+    assert (spec.model.image, spec.in_containers) == ("registry.example.com/ml/iris:1.2", True)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "local.runtime=process",
+            "local.runtime is not valid: an image runs as a container: write docker, or leave it out",
+        ),
+        ("model.handler=a.py", "model.handler is not valid: an image brings its own: leave this out, or model.image"),
+        (
+            "model.framework=onnx",
+            "model.framework is not valid: an image brings its own: leave this out, or model.image",
+        ),
+        (
+            "local.resources.memory=4G",
+            "local.resources.memory is not valid: '4G' is not a size: write it like 512Mi or 4Gi",
+        ),
+        (
+            "local.resources.memory=4",
+            "local.resources.memory is not valid: a size has a unit: write it like 512Mi or 4Gi",
+        ),
+        ("local.resources.memory=1Mi", "local.resources.memory is not valid: it must be 16Mi to 64Ti"),
+        ("local.resources.cpus=0", "local.resources.cpus is not valid: it is 0, 0.01 at least"),
+    ],
+)
+def test_what_does_not_fit_an_image_is_refused_in_its_place(override: str, expected: str) -> None:
+    """What says how mlscale serves is not the image's; limits have ranges and units."""
+    assert problems(IMAGE, overrides=[override]) == [f"--set {override.partition('=')[0]}: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "endpoint.accelerator.gpus=1",
+            "a process sees every GPU of this machine; to give it some, write local: {runtime: docker}",
+        ),
+        (
+            "local.resources.cpus=1",
+            "a process has no limits of its own; to give it some, write local: {runtime: docker}",
+        ),
+    ],
+)
+def test_what_needs_containers_is_refused_for_processes(override: str, expected: str) -> None:
+    """GPUs and limits are a container's; the reason and the key that helps are said, and with it they are taken."""
+    [said] = problems(BASE, overrides=[override])
+
+    assert said.endswith(expected)
+    assert problems(BASE, overrides=[override, "local.runtime=docker"]) == []

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlscale.deployment import (
+    TO_BUILD,
     WHOLE,
     Content,
     Deployment,
@@ -60,7 +61,9 @@ def test_a_spec_asks_for_one_stable_revision_with_all_traffic() -> None:
         framework_version="1.10",
         handler="h1",
         requirements="r1",
+        image=TO_BUILD,
         runtime="t1",
+        machine=("cpus=1.5", "memory=4Gi", "gpus=all"),
         environment={"OMP_NUM_THREADS": "1", "STAGE": "test", "BUCKET": "s3://acme"},
         health=Health("/ping", timedelta(minutes=10)),
     )

@@ -27,6 +27,7 @@ NOT_WITH_A_PLAN = {
     "spec": "--spec",
     "env": "--env",
     "overrides": "--set",
+    "runtime": "--runtime",
     "refresh_runtime": "--refresh-runtime",
 }
 
@@ -71,6 +72,7 @@ def deploy(
     ] = None,
     env: options.EnvOption = None,
     overrides: options.SetOption = None,
+    runtime: options.RuntimeOption = None,
     workspace: options.WorkspaceOption = None,
     *,
     confirm: Annotated[bool, typer.Option("--confirm", help="Ask before anything is changed.")] = False,
@@ -107,7 +109,7 @@ def deploy(
     if plan_file is not None:
         jobs = [_saved(context, plan_file, workspace)]
     else:
-        given = {"env": env, "overrides": overrides, "workspace": workspace}
+        given = {"env": env, "overrides": overrides, "runtime": runtime, "workspace": workspace}
         jobs = _planned(_sessions(context, specs, spec, given), refresh_runtime=refresh_runtime)
     wishes = replace(wishes, several=len(jobs) > 1)
     for job in jobs:

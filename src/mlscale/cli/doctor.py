@@ -13,6 +13,7 @@ from mlscale.cli.console import Output
 from mlscale.errors import MlscaleError, SpecInvalid
 
 if TYPE_CHECKING:
+    from mlscale.engine.session import Session
     from mlscale.providers.contract import Check
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -57,7 +58,7 @@ def _checks(context: typer.Context, place: Path, env: str | None, workspace: str
         yield Check("spec", ok=False, found=f"{error.what}: {error.why.splitlines()[0]}", hint=hint)
         yield from options.world_of(context).provider("local", folder / LOCAL_ROOT).doctor()
         return
-    yield Check("spec", ok=True, found=f"{session.spec_path}, {session.identity}")
+    yield from _spec_checks(session)
     try:
         session.store.check()
     except MlscaleError as error:
@@ -65,3 +66,19 @@ def _checks(context: typer.Context, place: Path, env: str | None, workspace: str
     else:
         yield Check("workspace", ok=True, found=f"{options.shown(session.workspace)} can be written")
     yield from (each for each in session.provider.doctor() if each.name != "workspace")
+
+
+def _spec_checks(session: Session) -> Iterator[Check]:
+    """Yield whether what the spec asks for can be had here."""
+    from mlscale.engine.session import refusals_of
+    from mlscale.providers.contract import Check
+
+    try:
+        refusals = refusals_of(session)
+    except MlscaleError as error:
+        yield Check("spec", ok=False, found=f"{error.what}: {error.why}", hint=error.hint)
+        return
+    for each in refusals:
+        yield Check("spec", ok=False, found=f"{each.path}: {each.why} {each.link}".rstrip(), hint=f"change {each.path}")
+    if not refusals:
+        yield Check("spec", ok=True, found=f"{session.spec_path}, {session.identity}")

@@ -190,6 +190,12 @@ def _refuse_tag(repository: str) -> None:
 def _wanted(session: Session) -> Wanted:
     from mlscale.engine.session import asked_for
 
+    if session.spec.model.image:
+        raise UsageError(
+            "the spec names an image of its own",
+            why=f"model.image is {session.spec.model.image}",
+            hint="leave it out to have one built",
+        )
     asked = asked_for(session, None)
     if asked.stable is None:
         raise AssertionError("a spec asks for one revision")

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
 from shlex import join
 from types import FrameType
@@ -64,6 +65,19 @@ EnvOption: TypeAlias = Annotated[
 ]
 SetOption: TypeAlias = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Another value for one field; repeatable.")
+]
+
+
+class Runtime(StrEnum):
+    """What a replica is on this machine."""
+
+    PROCESS = "process"
+    DOCKER = "docker"
+
+
+RuntimeOption: TypeAlias = Annotated[
+    Runtime | None,
+    typer.Option("--runtime", help="What a replica is on this machine; the same as --set local.runtime=."),
 ]
 WorkspaceOption: TypeAlias = Annotated[
     str | None,
@@ -123,6 +137,7 @@ def session_of(
     *,
     env: str | None = None,
     overrides: list[str] | None = None,
+    runtime: Runtime | None = None,
     workspace: str | None = None,
 ) -> Session:
     """Return the session for what the user gave."""
@@ -136,7 +151,7 @@ def session_of(
         path,
         text=sys.stdin.buffer.read() if path == STDIN else None,
         env=env,
-        overrides=overrides or (),
+        overrides=(*(overrides or ()), *((f"local.runtime={runtime.value}",) if runtime else ())),
         workspace=None if is_default else workspace,
         default_workspace=workspace if is_default else None,
     )

@@ -47,6 +47,7 @@ def plan(
     ] = None,
     env: options.EnvOption = None,
     overrides: options.SetOption = None,
+    runtime: options.RuntimeOption = None,
     workspace: options.WorkspaceOption = None,
     *,
     destroy: Annotated[bool, typer.Option("--destroy", help="Show what mlscale destroy would do.")] = False,
@@ -66,7 +67,9 @@ def plan(
     from mlscale.engine.session import destroy_plan, make_plan
     from mlscale.report import json, markdown, text
 
-    session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)
+    session = options.session_of(
+        context, spec_word, spec, env=env, overrides=overrides, runtime=runtime, workspace=workspace
+    )
     made = destroy_plan(session) if destroy else make_plan(session, refresh_runtime=refresh_runtime)
     if out is not None:
         _save(session, made, out)

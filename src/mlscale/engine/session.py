@@ -26,7 +26,7 @@ from mlscale.errors import (
 from mlscale.plan import make, planfile
 from mlscale.plan.steps import Plan
 from mlscale.providers import artifact
-from mlscale.providers.contract import Provider
+from mlscale.providers.contract import Provider, Refusal
 from mlscale.spec.model import Spec
 from mlscale.spec.parse import parse
 from mlscale.spec.resolve import Digests, deployment_of, identity_of, wish_of
@@ -154,6 +154,7 @@ def make_plan(session: Session, *, refresh_runtime: bool = False) -> Plan:
     seen = session.provider.read(session.identity)
     asked = asked_for(session, seen, refresh_runtime=refresh_runtime)
     _refuse_unsupported(session, asked, seen)
+    asked = session.provider.pinned(asked, None if refresh_runtime else seen)
     steps = session.provider.steps(asked, seen, wish_of(session.spec))
     return make.plan(asked, seen, steps, now=session.world.clock.now(), warnings=_warnings(session))
 
@@ -310,7 +311,7 @@ def asked_for(session: Session, seen: Deployment | None, *, refresh_runtime: boo
         UsageError: a file that the spec names is missing.
     """
     base, model = session.spec_path.resolve().parent, session.spec.model
-    if "://" in model.source:
+    if model.source and "://" in model.source:
         raise UsageError(
             "the model must be on this machine", why=f"model.source is {model.source}", hint="copy it here first"
         )
@@ -321,11 +322,16 @@ def asked_for(session: Session, seen: Deployment | None, *, refresh_runtime: boo
     }
     digests = {name: artifact.digest(path) for name, path in paths.items()}
     sources = {digests[name]: str(path) for name, path in paths.items()}
-    runtime = artifact.runtime_digest()
-    if seen and seen.stable and not refresh_runtime:
+    runtime = None if model.image else artifact.runtime_digest()
+    if runtime and seen and seen.stable and not refresh_runtime:
         runtime = seen.stable.revision.content.runtime or runtime
-    found = Digests(digests["artifact"], digests.get("handler"), digests.get("requirements"), runtime)
+    found = Digests(digests.get("artifact", ""), digests.get("handler"), digests.get("requirements"), runtime)
     return deployment_of(session.spec, found, sources)
+
+
+def refusals_of(session: Session) -> Sequence[Refusal]:
+    """Return what the provider can't do of the spec, whatever is there."""
+    return session.provider.abilities(asked_for(session, None), None)
 
 
 def _refuse_unsupported(session: Session, asked: Deployment, seen: Deployment | None) -> None:
@@ -340,6 +346,8 @@ def _refuse_unsupported(session: Session, asked: Deployment, seen: Deployment | 
 
 def _warnings(session: Session) -> tuple[str, ...]:
     folder = session.spec_path.resolve().parent
+    if session.spec.model.source is None:
+        return ()
     source = (folder / session.spec.model.source).resolve()
     foreign = artifact.is_archive(source) or not source.is_relative_to(folder)
     found = artifact.pickles(source) if foreign else ()

@@ -51,7 +51,7 @@ def fields(deployment: Deployment) -> Mapping[str, str]:
 
 def content_fields(content: Content) -> dict[str, str]:
     """Return what a revision is made of, as text; what is not set is left out."""
-    found = {path: str(getattr(content, name)) for name, path in CONTENT if getattr(content, name) is not None}
+    found = {path: str(getattr(content, name)) for name, path in CONTENT if getattr(content, name)}
     found |= {f"model.environment.{key}": value for key, value in sorted(content.environment.items())}
     if content.machine:
         found["endpoint.machine"] = ", ".join(content.machine)

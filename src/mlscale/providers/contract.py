@@ -80,6 +80,13 @@ class Provider(Protocol):
     def abilities(self, asked: Deployment, seen: Deployment | None) -> tuple[Refusal, ...]:
         """Return what can't be done of `asked`, each with its reason; empty when all can be."""
 
+    def pinned(self, asked: Deployment, seen: Deployment | None) -> Deployment:
+        """Return `asked` with its image named so that it means one thing; what is `seen` stays where it still fits.
+
+        Raises:
+            UsageError: there is no such image.
+        """
+
     def read(self, identity: Identity) -> Deployment | None:
         """Return what is there under `identity`, None if nothing is.
 

@@ -22,6 +22,7 @@ TIMEOUT_S = 60
 SLOW_TIMEOUT_S = 600
 """For calls that may be silent for long: a layer that is pushed, a large image that is deleted."""
 
+CONFLICT = 409
 LAST_LINES = 15
 BUILDERS_OWN = ("---> ", "Removing intermediate container ")
 """Lines of a build that are about the engine's own bookkeeping."""
@@ -240,6 +241,13 @@ def _build_failure(error: str, last: Sequence[str]) -> MlscaleError:
     return ProviderFailed("the image can't be built", why=why, hint=hint)
 
 
+def info() -> Mapping[str, Any]:
+    """Return what the engine says of itself, as `docker info` shows it."""
+    with closing(connected()) as client, errors_of("asking the engine"):
+        found: Mapping[str, Any] = client.api.info()
+        return found
+
+
 def inspect(reference: str) -> Image | None:
     """Return the image that the engine has under a tag, a digest or an id; None if it has none."""
     with closing(connected()) as client, errors_of(f"reading {reference}"):
@@ -384,6 +392,53 @@ def _no_such_image(reference: str, said: str) -> MlscaleError:
     return UsageError(
         "there is no such image", why=f"{reference}: {said}", hint="correct model.image, or docker pull it"
     )
+
+
+def pull(reference: str, tell: Progress) -> None:
+    """Fetch the image that a registry has under `reference`.
+
+    Raises:
+        UsageError: there is none.
+        WrongCredentials: the registry does not know us.
+        ProviderFailed: it can't be fetched.
+    """
+    with closing(connected(SLOW_TIMEOUT_S)) as client, errors_of(f"pulling {reference}"):
+        from docker.errors import NotFound
+
+        try:
+            said = client.api.pull(reference, stream=True, decode=True, auth_config=_config(auth_of(reference)))
+            error = _last_error(said, tell)
+        except NotFound as missing:
+            raise _no_such_image(reference, str(missing.explanation)) from missing
+    if error:
+        raise ProviderFailed(
+            "the image can't be pulled",
+            why=f"{reference}: {error}",
+            hint=f"see that the registry can be reached, or docker login {reference.partition('/')[0]}",
+        )
+
+
+def _last_error(said: Iterable[Mapping[str, Any]], tell: Progress) -> str:
+    error = ""
+    for each in said:
+        error = str(each.get("error", error)).strip()
+        if line := " ".join(str(each[key]) for key in ("id", "status", "progress") if each.get(key)):
+            tell(line)
+    return error
+
+
+def release(tag: str) -> None:
+    """Take `tag` away as `remove` does, unless a container of somebody else's still uses it."""
+    with closing(connected(SLOW_TIMEOUT_S)) as client, errors_of(f"deleting {tag}"):
+        from docker.errors import APIError, ImageNotFound
+
+        try:
+            client.api.remove_image(tag)
+        except ImageNotFound:
+            return
+        except APIError as error:
+            if error.status_code != CONFLICT:
+                raise
 
 
 def remove(tag: str) -> None:

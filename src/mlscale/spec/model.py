@@ -20,9 +20,18 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from mlscale.quantities import DURATION_PATTERN, PERCENT_PATTERN, duration_of, duration_text, percent_of
+from mlscale.quantities import (
+    DURATION_PATTERN,
+    PERCENT_PATTERN,
+    SIZE_PATTERN,
+    duration_of,
+    duration_text,
+    percent_of,
+    size_of,
+    size_text,
+)
 
 NAME = r"[a-z](-?[a-z0-9]){0,39}"
 LONGEST_NAME = 40
@@ -31,6 +40,9 @@ LONGEST_DURATION = timedelta(days=366)
 MOST_REPLICAS = 1000
 LARGEST_BOUND = 1_000_000_000
 SMALLEST_TARGET = 0.001
+LEAST_CPUS, MOST_CPUS = 0.01, 4096
+LEAST_MEMORY, MOST_MEMORY = 2**24, 2**46
+MOST_GPUS = 64
 PROVIDERS_TO_COME = frozenset({"sagemaker", "vertex"})
 PLACED = "placed"
 """The type of a pydantic error whose context has `problems`: a path below the error's own, and why, for each."""
@@ -41,6 +53,7 @@ _SECRETS = ("env:", "aws-sm:", "gcp-sm:")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL_VALUE = re.compile(r"[\w .:/=+@-]*")
 _ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}|::[0-9a-f:]*")
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://|(registry):")
 _CRON_FIELDS = 5
 _FIVE_FIELDS = re.compile(r" *[^ ]+( +[^ ]+){4} *")
@@ -127,6 +140,24 @@ def _source(value: str) -> str:
     return value
 
 
+def _image(value: str) -> str:
+    if not _REFERENCE.fullmatch(value):
+        raise ValueError(f"{value[:60]!r} is no image: write it like registry.example.com/ml/iris:1.2")
+    return value
+
+
+def _size(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError("a size has a unit: write it like 512Mi or 4Gi")  # noqa: TRY004, pydantic's way
+    return size_of(value) if isinstance(value, str) else value
+
+
+def _memory(value: int) -> int:
+    if not LEAST_MEMORY <= value <= MOST_MEMORY:
+        raise ValueError(f"it must be {size_text(LEAST_MEMORY)} to {size_text(MOST_MEMORY)}")
+    return value
+
+
 def _workspace(value: str) -> str:
     found = _SCHEME.match(value)
     if found and found[1] not in ("s3", "gs"):
@@ -209,6 +240,13 @@ Bound = Annotated[
             ]
         }
     ),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    AfterValidator(_memory),
+    PlainSerializer(size_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{SIZE_PATTERN}$"}),
 ]
 VariableName = Annotated[str, AfterValidator(_variable_name), _pattern(_VARIABLE)]
 VariableValue = Annotated[str, AfterValidator(_variable_value)]
@@ -360,13 +398,33 @@ class HealthCheck(_Section):
 
 
 class Model(_Section):
-    """What is served."""
+    """What is served: a model that mlscale serves itself, or an image that does."""
 
-    source: Annotated[Text, AfterValidator(_source)] = Field(
-        description="Folder, file or .tar.gz of the model, relative to the spec."
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["source", "framework"]},
+                {"required": ["image"], "properties": {"image": {"type": "string"}}},
+            ]
+        }
     )
-    framework: Literal["onnx", "sklearn", "xgboost", "lightgbm", "custom"] = Field(
-        description="Who loads it: onnx, sklearn, xgboost, lightgbm, or custom with a handler of your own."
+
+    image: Annotated[Text, AfterValidator(_image), _pattern(_REFERENCE)] | None = Field(
+        None,
+        description="Container image that serves by itself, by SageMaker's or Vertex AI's contract; then source may be "
+        "left out, and what else says how mlscale serves must be.",
+    )
+    source: Annotated[Text, AfterValidator(_source)] | None = Field(
+        None,
+        validate_default=True,
+        description="Folder, file or .tar.gz of the model, relative to the spec; needed unless there is an image, "
+        "which has it in /opt/ml/model.",
+    )
+    framework: Literal["onnx", "sklearn", "xgboost", "lightgbm", "custom"] | None = Field(
+        None,
+        validate_default=True,
+        description="Who loads it: onnx, sklearn, xgboost, lightgbm, or custom with a handler of your own; needed "
+        "unless there is an image.",
     )
     framework_version: Text | None = Field(None, description='Version of the framework, in quotes: "1.10".')
     requirements: Text | None = Field(
@@ -380,6 +438,28 @@ class Model(_Section):
     )
     environment: dict[VariableName, VariableValue] = Field({}, description="Environment variables of the replicas.")
 
+    @field_validator("source", "framework")
+    @classmethod
+    def _needed(cls, value: object, info: ValidationInfo) -> object:
+        if value is None and "image" in info.data and info.data["image"] is None:
+            raise PydanticKnownError("missing")
+        return value
+
+    @field_validator("framework", "framework_version", "requirements", "handler")
+    @classmethod
+    def _not_the_images(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("image"):
+            raise ValueError("an image brings its own: leave this out, or model.image")
+        return value
+
+
+class Accelerator(_Section):
+    """GPUs of each replica."""
+
+    gpus: Literal["all"] | Annotated[int, Field(ge=1, le=MOST_GPUS)] = Field(
+        description="How many of this machine's GPUs a replica sees, or all."
+    )
+
 
 class Endpoint(_Section):
     """How the model is served."""
@@ -391,6 +471,7 @@ class Endpoint(_Section):
     autoscaling: Autoscaling = Field(
         Autoscaling.model_construct(), description="What moves the replica count between min and max."
     )
+    accelerator: Accelerator | None = Field(None, description="GPUs of each replica; for runtime: docker only.")
     health: HealthCheck = Field(HealthCheck.model_construct(), description="How a replica shows that it can serve.")
 
     @field_validator("kind", mode="before")
@@ -454,6 +535,15 @@ class Rollout(_Section):
         return value
 
 
+class Resources(_Section):
+    """What a replica may use at most."""
+
+    cpus: Annotated[int | float, Field(ge=LEAST_CPUS, le=MOST_CPUS)] | None = Field(
+        None, allow_inf_nan=False, description="Processor cores, like 2 or 0.5."
+    )
+    memory: Size | None = Field(None, description="Memory, like 512Mi or 4Gi; more ends the replica.")
+
+
 class LocalSettings(_Section):
     """Settings of the local provider."""
 
@@ -463,6 +553,14 @@ class LocalSettings(_Section):
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(
         0, ge=0, le=65535, description="Port that the gateway listens on; with 0 the system chooses one, and it stays."
+    )
+    runtime: Literal["process", "docker"] | None = Field(
+        None,
+        description="What a replica is: a process, or a container of a Docker engine; if left out a process, and a "
+        "container where model.image is there.",
+    )
+    resources: Resources = Field(
+        Resources.model_construct(), description="What a replica may use at most; for runtime: docker only."
     )
 
     @field_validator("host")
@@ -504,9 +602,36 @@ class Spec(_Section):
     rollout: Rollout = Field(Rollout.model_construct(), description="How a new revision takes over.")
     local: LocalSettings = Field(LocalSettings.model_construct(), description="Settings of the local provider.")
 
+    @property
+    def in_containers(self) -> bool:
+        """Whether a replica is a container."""
+        return self.local.runtime == "docker" or (self.local.runtime is None and self.model.image is not None)
+
+    @model_validator(mode="after")
+    def _fits_runtime(self) -> Spec:
+        if not self.in_containers:
+            _refuse(_needs_containers(self))
+        return self
+
     @field_validator("provider", mode="before")
     @classmethod
     def _here(cls, value: Any) -> Any:
         if isinstance(value, str) and value in PROVIDERS_TO_COME:
             raise ValueError(f"provider {value} is not available in this version; use local")
         return value
+
+
+def _needs_containers(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if spec.model.image is not None:
+        yield ("local", "runtime"), "an image runs as a container: write docker, or leave it out"
+    if spec.endpoint.accelerator is not None:
+        yield (
+            ("endpoint", "accelerator"),
+            "a process sees every GPU of this machine; to give it some, write local: {runtime: docker}",
+        )
+    for key in ("cpus", "memory"):
+        if getattr(spec.local.resources, key) is not None:
+            yield (
+                ("local", "resources", key),
+                "a process has no limits of its own; to give it some, write local: {runtime: docker}",
+            )

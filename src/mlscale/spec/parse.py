@@ -219,6 +219,8 @@ class _Draft:
         match error["type"]:
             case "extra_forbidden":
                 self._unknown(path, _keys_at(path[:-1]))
+            case "missing" if self._is_written(path):
+                self._problem(path, f"{_dotted(path)} is not valid", "it is empty, a text is needed")
             case "missing":
                 self._problem(path[:-1], f"{_dotted(path)} is missing", "", _described(path), of_key=True)
             case model.PLACED:
@@ -241,6 +243,12 @@ class _Draft:
             value = value[part]
             path.append(part)
         return tuple(path)
+
+    def _is_written(self, path: Path) -> bool:
+        value = self._value
+        for part in path[:-1]:
+            value = value[part]
+        return path[-1] in value
 
     def _unknown(self, path: Path, known: list[str]) -> None:
         key = str(path[-1])

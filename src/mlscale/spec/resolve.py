@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlscale.deployment import (
+    TO_BUILD,
     WHOLE,
     Content,
     Deployment,
@@ -23,12 +24,16 @@ from mlscale.deployment import (
     TargetPolicy,
     revision_of,
 )
+from mlscale.quantities import size_text
 from mlscale.spec.model import Endpoint, Spec
 
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """Digests of the files that the spec names, None where it names none; `runtime` is the serving code's."""
+    """Digests of the files that the spec names, None where it names none; `runtime` is the serving code's.
+
+    `artifact` is empty for an image that has its model in it.
+    """
 
     artifact: str
     handler: str | None
@@ -56,12 +61,14 @@ def deployment_of(spec: Spec, digests: Digests, sources: Mapping[str, str]) -> D
     """
     content = Content(
         artifact=digests.artifact,
-        framework=spec.model.framework,
+        framework=spec.model.framework or "custom",
         framework_version=spec.model.framework_version,
         handler=digests.handler,
         requirements=digests.requirements,
+        image=(spec.model.image or TO_BUILD) if spec.in_containers else None,
         runtime=digests.runtime,
         environment=dict(spec.model.environment),
+        machine=_machine(spec),
         health=Health(spec.endpoint.health.path, spec.endpoint.health.startup_timeout),
     )
     return Deployment(
@@ -74,6 +81,17 @@ def deployment_of(spec: Spec, digests: Digests, sources: Mapping[str, str]) -> D
         sources=dict(sources),
         spec_hash=hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:16],
     )
+
+
+def _machine(spec: Spec) -> tuple[str, ...]:
+    """Return what a replica gets of this machine, a `key=value` each."""
+    resources, accelerator = spec.local.resources, spec.endpoint.accelerator
+    found = {
+        "cpus": None if resources.cpus is None else f"{resources.cpus:g}",
+        "memory": None if resources.memory is None else size_text(resources.memory),
+        "gpus": None if accelerator is None else str(accelerator.gpus),
+    }
+    return tuple(f"{key}={value}" for key, value in found.items() if value is not None)
 
 
 def _scaling(endpoint: Endpoint) -> Scaling:

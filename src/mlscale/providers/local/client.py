@@ -23,9 +23,9 @@ from pydantic import TypeAdapter
 
 from mlscale.deployment import Content, Revision
 from mlscale.errors import ProviderFailed, WorkspaceFailed
-from mlscale.providers import artifact
+from mlscale.providers import artifact, docker_engine, image
 from mlscale.providers.contract import Answer, LogLine, LogQuery, Progress
-from mlscale.providers.local import environments, records
+from mlscale.providers.local import containers, environments, logs, records
 from mlscale.providers.local.failures import failure_of
 from mlscale.providers.local.processes import kill, runs, send
 from mlscale.providers.local.records import Desired, Observed, RevisionFile
@@ -35,8 +35,6 @@ STALE_AFTER_S = 10.0
 
 CONFIRM_S = 2.5
 """A machine that slept has an old beat too; a supervisor that is well beats again within this time."""
-
-LARGEST_LOG = 10 * 2**20
 
 INVOKE_TIMEOUT_S = 75.0
 """More than the gateway's own 60 s limit, so that its answer is the one that is seen."""
@@ -168,7 +166,7 @@ def await_beat(home: Home, timeout_s: float) -> Observed:
         time.sleep(0.05)
     raise ProviderFailed(
         "the supervisor did not start",
-        why=last_lines(home.path / records.SUPERVISOR_LOG, 10) or f"no word within {timeout_s:.0f} s",
+        why=logs.last_lines(home.path / records.SUPERVISOR_LOG, 10) or f"no word within {timeout_s:.0f} s",
         hint=f"read {home.path / records.SUPERVISOR_LOG}",
     )
 
@@ -235,14 +233,49 @@ def change(home: Home, how: Callable[[Desired], Desired]) -> None:
 
 
 def is_whole(home: Home, revision: str) -> bool:
-    """Return whether everything is there that a replica of `revision` needs to start."""
-    folder = home.revisions / revision
+    """Return whether everything is there that a replica of `revision` needs to start.
+
+    Raises:
+        ProviderFailed: it needs an image, and no engine answers.
+    """
+    launch = _launch(home.revisions / revision)
+    return launch is not None and (not launch.image or docker_engine.inspect(launch.image) is not None)
+
+
+def _launch(folder: Path) -> RevisionFile | None:
+    """Return how the revision in `folder` is started, None unless all of its files are there."""
     try:
         launch = records.read_launch(folder)
     except (FileNotFoundError, WorkspaceFailed):
-        return False
-    needed = (Path(launch.python), folder / "model", folder / "runtime", folder / "content.json")
-    return all(each.exists() for each in needed)
+        return None
+    needed = () if launch.image else (Path(launch.python), folder / "model", folder / "runtime")
+    return launch if all(each.exists() for each in (*needed, folder / "content.json")) else None
+
+
+def uses_containers(home: Home) -> bool:
+    """Return whether a revision of `home`, in use or kept, runs in containers."""
+    desired = records.read_desired(home.path)
+    return bool(_images(home)) or any(each.content.image for each in (desired.revisions if desired else ()))
+
+
+def built_images(home: Home) -> Mapping[str, Sequence[str]]:
+    """Return the images that were built for `home`, each with the names of the revisions' folders that have it."""
+    found: dict[str, list[str]] = {}
+    for folder, launch in _images(home).items():
+        if launch.is_built:
+            found.setdefault(launch.image, []).append(folder)
+    return found
+
+
+def _images(home: Home) -> Mapping[str, RevisionFile]:
+    """Return how each revision of `home` that runs in containers is started, by its folder; half-made ones too."""
+    found = {}
+    for path in home.revisions.glob(f"*/{records.LAUNCH}"):
+        with suppress(FileNotFoundError, WorkspaceFailed):
+            launch = records.read_launch(path.parent)
+            if launch.image:
+                found[path.parent.name] = launch
+    return found
 
 
 def content_of(home: Home, revision: str) -> Content:
@@ -279,15 +312,16 @@ def prepare(home: Home, revision: Revision, files: Mapping[str, str | None], tel
     """
     if is_whole(home, revision.id):
         return
-    if files["model"] is None:
+    if files["model"] is None and revision.content.artifact:
         raise files_gone(revision.id)
     make_home(home)
     for leftover in home.revisions.glob(".new-*"):
+        _release_images(home, leftover.name, needed=revision.content.image)
         shutil.rmtree(leftover, ignore_errors=True)
     building = Path(tempfile.mkdtemp(prefix=".new-", dir=home.revisions))
     try:
         _fill(building, home, revision.content, files, tell)
-        delete_folder(home, f"revisions/{revision.id}")
+        _delete_tree(home.revisions / revision.id)
         building.rename(home.revisions / revision.id)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -302,30 +336,68 @@ def make_home(home: Home) -> None:
 
 
 def _fill(folder: Path, home: Home, content: Content, files: Mapping[str, str | None], tell: Progress) -> None:
+    (folder / "content.json").write_bytes(_CONTENT.dump_json(content, indent=1))
+    launch = RevisionFile(
+        python=sys.executable,
+        environment=dict(content.environment),
+        framework=content.framework,
+        health_path=content.health.path,
+        startup_timeout_s=content.health.startup_timeout.total_seconds(),
+        image=content.image or "",
+        is_built=content.is_built,
+        **containers.limits(content.machine),
+    )
+    # It stands there before an image is made: whoever finds a half-made revision finds its image too.
+    records.write(folder / records.LAUNCH, launch)
+    if content.runtime:
+        _copy_runtime(folder, home, content.runtime)
+    if content.is_built:
+        _build(folder, home, content, files, tell)
+    elif content.image:
+        if files["model"] is not None:
+            artifact.refuse_changed(Path(files["model"]), content.artifact)
+            artifact.copy(Path(files["model"]), folder / "model")
+        if docker_engine.inspect(content.image) is None:
+            docker_engine.pull(content.image, tell)
+    else:
+        records.write(folder / records.LAUNCH, _with_process_files(folder, home, launch, content, files, tell))
+
+
+def _with_process_files(
+    folder: Path, home: Home, launch: RevisionFile, content: Content, files: Mapping[str, str | None], tell: Progress
+) -> RevisionFile:
+    """Return `launch` with the files of a process in place: model, handler, and its own environment."""
     model = Path(str(files["model"]))
     artifact.refuse_changed(model, content.artifact)
     artifact.copy(model, folder / "model")
-    handler = None
     if files["handler"] is not None:
         artifact.refuse_changed(Path(files["handler"]), content.handler)
-        handler = "code/inference.py"
+        launch = launch.model_copy(update={"handler": "code/inference.py"})
         (folder / "model" / "code").mkdir(exist_ok=True)
-        shutil.copyfile(files["handler"], folder / "model" / handler)
-    _copy_runtime(folder, home, content.runtime)
-    python = sys.executable
+        shutil.copyfile(files["handler"], folder / "model" / "code" / "inference.py")
     if files["requirements"] is not None:
         artifact.refuse_changed(Path(files["requirements"]), content.requirements)
         python = environments.environment(home.path, Path(files["requirements"]), tell)
-    launch = RevisionFile(
-        python=python,
-        environment=dict(content.environment),
-        framework=content.framework,
-        handler=handler,
-        health_path=content.health.path,
-        startup_timeout_s=content.health.startup_timeout.total_seconds(),
-    )
-    records.write(folder / records.LAUNCH, launch)
-    (folder / "content.json").write_bytes(_CONTENT.dump_json(content, indent=1))
+        launch = launch.model_copy(update={"python": python})
+    return launch
+
+
+def _build(folder: Path, home: Home, content: Content, files: Mapping[str, str | None], tell: Progress) -> None:
+    """Have the engine have the image of `content`, whose serving code is in `folder`.
+
+    Raises:
+        ProviderFailed: it can't be built; or it is gone, and this mlscale would build another one.
+    """
+    name = home.path.name
+    if content.image != image.tag_of(name, content):
+        if docker_engine.inspect(str(content.image)) is None:
+            raise ProviderFailed(
+                "the image of this deployment is gone",
+                why=f"{content.image}, and this mlscale builds another one for the same model",
+                hint="mlscale deploy --refresh-runtime",
+            )
+        return
+    docker_engine.ensure(name, content, {**files, "runtime": str(folder / "runtime")}, tell)
 
 
 def _copy_runtime(folder: Path, home: Home, digest: str | None) -> None:
@@ -334,7 +406,7 @@ def _copy_runtime(folder: Path, home: Home, digest: str | None) -> None:
         artifact.copy_runtime(folder / "runtime")
         return
     for other in home.revisions.glob("[!.]*"):
-        if is_whole(home, other.name) and content_of(home, other.name).runtime == digest:
+        if _launch(other) and (other / "runtime").is_dir() and content_of(home, other.name).runtime == digest:
             shutil.copytree(other / "runtime", folder / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
             return
     raise ProviderFailed(
@@ -351,11 +423,8 @@ def unused(home: Home, keep: Sequence[str]) -> tuple[str, ...]:
     """
     desired = records.read_desired(home.path)
     kept = {*keep, *(each.id for each in desired.revisions)} if desired else {*keep}
-    needed = {
-        environments.of_python(records.read_launch(home.revisions / name).python, home.path)
-        for name in kept
-        if is_whole(home, name)
-    }
+    launches = [launch for name in kept if (launch := _launch(home.revisions / name))]
+    needed = {environments.of_python(each.python, home.path) for each in launches}
     revisions = [name for name in _names(home.revisions) if name not in kept]
     idle = [name for name in _names(home.path / environments.FOLDER) if name not in needed]
     return (*(f"revisions/{name}" for name in revisions), *(f"{environments.FOLDER}/{name}" for name in idle))
@@ -366,13 +435,41 @@ def _names(folder: Path) -> Sequence[str]:
 
 
 def delete_folder(home: Home, folder: str) -> None:
-    """Delete `folder` of `home`, first renamed so that nobody takes a half of it for the whole."""
+    """Delete `folder` of `home`, first renamed so that nobody takes a half of it for the whole.
+
+    The image that was built for it goes first, unless another revision has the same one.
+    """
     path = home.path / folder
+    if path.exists():
+        _release_images(home, path.name)
+        _delete_tree(path)
+
+
+def _delete_tree(path: Path) -> None:
     if path.exists():
         grave = path.with_name(f".new-{path.name}")
         shutil.rmtree(grave, ignore_errors=True)
         path.rename(grave)
         shutil.rmtree(grave)
+
+
+def _release_images(home: Home, folder: str, needed: str | None = None) -> None:
+    """Take away the image that was built for the revision's `folder` alone; not the one that is `needed` next."""
+    for tag, folders in built_images(home).items():
+        if folders == [folder] and tag != needed:
+            docker_engine.release(tag)
+
+
+def end_containers(home: Home) -> None:
+    """Remove containers, network and images of the deployment; twice is harmless.
+
+    Raises:
+        ProviderFailed: no engine answers.
+    """
+    if uses_containers(home):
+        containers.remove_network(home.path)
+        for tag in built_images(home):
+            docker_engine.release(tag)
 
 
 def delete_logs(home: Home, revision: str) -> None:
@@ -420,26 +517,6 @@ def post(address: str, path: str, body: bytes, content_type: str, accept: str) -
         connection.close()
 
 
-def last_lines(path: Path, count: int) -> str:
-    """Return the last `count` lines of a log, as far as they lie in its last 256 kB; empty if there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 256_000))
-            lines = file.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return ""
-    return "\n".join(lines[max(0, len(lines) - count) :])
-
-
-def bound_log(path: Path) -> None:
-    """Move a log that has grown too large aside, and empty it under whoever writes (all append)."""
-    with suppress(OSError):
-        if path.stat().st_size > LARGEST_LOG:
-            with suppress(OSError):
-                shutil.copyfile(path, f"{path}.1")
-            os.truncate(path, 0)
-
-
 def log_files(home: Home, query: LogQuery) -> Sequence[Path]:
     """Return the replicas' log files that `query` asks for, the one written last at the end."""
     found = [each for each in home.logs.glob("*.log") if _asked_for(each, query)] if home.logs.is_dir() else []
@@ -456,7 +533,7 @@ def lines(home: Home, query: LogQuery) -> Iterator[LogLine]:
     places: dict[Path, int] = {}
     for path in log_files(home, query):
         places[path] = path.stat().st_size
-        yield from (_log_line(path, text) for text in last_lines(path, query.tail).splitlines())
+        yield from (_log_line(path, text) for text in logs.last_lines(path, query.tail).splitlines())
     while query.follow:
         time.sleep(0.2)
         for path in log_files(home, query):

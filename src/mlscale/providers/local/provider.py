@@ -1,4 +1,4 @@
-"""This machine as a provider: processes behind a gateway on loopback."""
+"""This machine as a provider: processes or containers behind a gateway on loopback."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_never
 
 from mlscale.clock import Clock
-from mlscale.deployment import WHOLE, Deployment, Identity, Role, RolloutWish
+from mlscale.deployment import WHOLE, Content, Deployment, Identity, Role, RolloutWish, revision_of
 from mlscale.errors import MlscaleError, NotDeployed, ProviderFailed
 from mlscale.plan.steps import Step
-from mlscale.providers import artifact
+from mlscale.providers import artifact, docker_engine, image
 from mlscale.providers.contract import (
     DONE,
     Answer,
@@ -27,7 +28,7 @@ from mlscale.providers.contract import (
     Steps,
     Work,
 )
-from mlscale.providers.local import client, records, translate
+from mlscale.providers.local import client, containers, logs, records, translate
 from mlscale.providers.local.client import Home, State
 from mlscale.providers.local.failures import start_failure
 from mlscale.providers.local.records import Desired, DesiredRevision, Observed, ObservedRevision
@@ -63,21 +64,40 @@ class Local:
         self._clock = clock
 
     def abilities(self, asked: Deployment, seen: Deployment | None) -> tuple[Refusal, ...]:
-        """Return what this machine can't do of `asked`: container images, and requirements that name other files."""
+        """Return what can't be done of `asked`: requirements that name other files, and what the engine has not."""
         del seen
         if asked.stable is None:
             return ()
         content = asked.stable.revision.content
-        image = (Refusal("model.image", "the process runtime runs no container image"),) if content.image else ()
         requirements = asked.sources.get(content.requirements or "")
         named = artifact.other_files(Path(requirements)) if requirements else ()
         return (
-            *image,
             *(
                 Refusal("model.requirements", f"a change of what {line!r} names would go unseen: write it out")
                 for line in named
             ),
+            *(_engine_refusals(content) if content.image else ()),
         )
+
+    def pinned(self, asked: Deployment, seen: Deployment | None) -> Deployment:
+        """Return `asked` with its image: an own one by digest, else the tag of the one that we build.
+
+        An image that we built for the same content stays: an upgrade of mlscale is no new revision.
+        """
+        served = asked.stable
+        if served is None or served.revision.content.image is None:
+            return asked
+        content = served.revision.content
+        if not content.is_built:
+            name = docker_engine.resolve(str(content.image))
+        else:
+            before = seen.stable.revision.content if seen and seen.stable else content
+            is_same = before.is_built and replace(before, image=None) == replace(content, image=None)
+            name = (
+                str(before.image) if is_same and before is not content else image.tag_of(asked.identity.name, content)
+            )
+        revision = revision_of(replace(content, image=name))
+        return replace(asked, revisions=(replace(served, revision=revision),))
 
     def read(self, identity: Identity) -> Deployment | None:
         """Return what the records say and the supervisor sees."""
@@ -87,8 +107,7 @@ class Local:
             if desired is None:
                 return None
             found = client.supervision(home, self._clock.now())
-            lost = next((each.id for each in desired.revisions if not client.is_whole(home, each.id)), None)
-        damage = f"the files of revision {lost} are gone" if lost else ""
+            damage = _damage(home, desired)
         return translate.deployment(identity, desired, found.observed, trouble=found.trouble, damage=damage)
 
     def steps(self, asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish) -> Steps:
@@ -190,6 +209,7 @@ class Local:
         return (
             Check("python", ok=True, found=f"{sys.version.split()[0]} at {sys.executable}"),
             Check("environments", ok=True, found=f"uv at {uv}" if uv else "pip (uv is quicker: pip install uv)"),
+            _engine_check(),
             Check("disk", ok=free > LITTLE_DISK_MIB, found=f"{free} MiB free", hint="free some space"),
             Check(
                 "workspace",
@@ -224,6 +244,7 @@ class Local:
         client.end_silent_supervisor(home)
         client.stop_supervisor(home, STOP_TIMEOUT_S, progress)
         client.end_replicas(observed, home)
+        client.end_containers(home)
         client.delete_home(home, progress)
 
     def _health(self, home: Home, payload: AwaitRevision, operation: str) -> Outcome:
@@ -290,8 +311,43 @@ class Local:
     def _broken(self, home: Home, seen: ObservedRevision, what: str) -> MlscaleError:
         detail = next((replica.detail for replica in seen.replicas if replica.detail), "no replica is healthy")
         newest = client.log_files(home, LogQuery(revision=seen.id))[-1:]
-        log = client.last_lines(newest[0], 20) if newest else ""
+        log = logs.last_lines(newest[0], 20) if newest else ""
         return start_failure(what, f"{detail}\n{log}" if log else detail)
+
+
+def _damage(home: Home, desired: Desired) -> str:
+    """Return what is wrong with what the revisions are made of, empty if nothing."""
+    try:
+        lost = next((each for each in desired.revisions if not client.is_whole(home, each.id)), None)
+    except MlscaleError as error:
+        return f"{error.what}: {error.why}"
+    if lost is None:
+        return ""
+    what = f"the files or the image {lost.content.image}" if lost.content.image else "the files"
+    return f"{what} of revision {lost.id} are gone"
+
+
+def _engine_refusals(content: Content) -> tuple[Refusal, ...]:
+    try:
+        info = docker_engine.info()
+    except MlscaleError as error:
+        path = "local.runtime" if content.is_built else "model.image"
+        return (Refusal(path, f"{error.what}: {error.why}; {error.hint}"),)
+    return containers.refusals(content, info, has_hook=_has_hook())
+
+
+def _engine_check() -> Check:
+    """Return what there is of an engine; a model that is served by processes needs none."""
+    try:
+        info = docker_engine.info()
+    except MlscaleError as error:
+        return Check("docker", ok=True, found=f"none ({error.what}: {error.why}); only containers need it")
+    gpus = "NVIDIA GPUs" if _has_hook() or containers.has_nvidia(info) else "no NVIDIA runtime"
+    return Check("docker", ok=True, found=f"engine {info['ServerVersion']} on {info['OperatingSystem']}, {gpus}")
+
+
+def _has_hook() -> bool:
+    return shutil.which("nvidia-container-runtime-hook") is not None
 
 
 def _changed(

@@ -96,7 +96,9 @@ class Observed(Record):
 class RevisionFile(Record):
     """How a revision's replicas are started: `revision.json` in its folder, beside `model/` and `runtime/`.
 
-    `handler` is a path inside `model/`, None where mlscale's own loader serves.
+    `handler` is a path inside `model/`, None where mlscale's own loader serves. `image` is what a container is made
+    from, empty for a process; one `is_built` by us has the model in it. `cpus`, `memory` (bytes) and `gpus` (a number,
+    or all) are what a container gets at most.
     """
 
     version: Literal[1] = 1
@@ -106,6 +108,11 @@ class RevisionFile(Record):
     handler: str | None = None
     health_path: str = "/ping"
     startup_timeout_s: float = 600.0
+    image: str = ""
+    is_built: bool = False
+    cpus: float | None = None
+    memory: int | None = None
+    gpus: str | None = None
 
 
 def read_desired(home: Path) -> Desired | None:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlscale.errors import WorkspaceFailed
-from mlscale.providers.local import client, records
+from mlscale.errors import MlscaleError
+from mlscale.providers.local import records
 from mlscale.providers.local.records import ObservedReplica, RevisionFile
-from mlscale.serving.listener import free_port
+from mlscale.providers.local.running import Launch, Running, Runtime
 from mlscale.serving.upstream import AnswerTooLargeError, Upstream, UpstreamBrokenError
 
-HOST = "127.0.0.1"
 CHECK_STARTING_S = 0.1
 CHECK_HEALTHY_S = 2.0
 CHECK_TIMEOUT_S = 2.0
@@ -30,24 +27,22 @@ FILES_AGAIN_S = 1.0
 DRAIN_S = 30.0
 END_S = 5.0
 
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
-"""What a replica gets of the supervisor's environment; a model sees no credentials of whoever deployed it."""
-
 
 @dataclass(slots=True, eq=False)
 class Replica:
-    """One process of the model server, again and again until it is not wanted."""
+    """One model server, started again and again until it is not wanted."""
 
     name: str
     folder: Path
     log: Path
+    runtime: Callable[[RevisionFile], Runtime]
     changed: Callable[[], None]
     health: str = "starting"
     restarts: int = 0
     failures: int = 0
     detail: str = ""
     upstream: Upstream | None = None
-    _process: asyncio.subprocess.Process | None = None
+    _running: Running | None = None
     _task: asyncio.Task[None] | None = field(default=None)
 
     def start(self) -> None:
@@ -58,7 +53,7 @@ class Replica:
         """Return it as it is now."""
         return ObservedReplica(
             name=self.name,
-            pid=self._process.pid if self._process else 0,
+            pid=self._running.pid if self._running else 0,
             port=self.upstream.port if self.upstream else 0,
             health=self.health,
             restarts=self.restarts,
@@ -67,11 +62,11 @@ class Replica:
 
     @property
     def healthy_pid(self) -> int:
-        """The process that serves, 0 while none does."""
-        return self._process.pid if self._process and self.health == "healthy" else 0
+        """The process that serves, 0 while none does or it is none of this system."""
+        return self._running.pid if self._running and self.health == "healthy" else 0
 
     async def drain(self) -> None:
-        """Let open requests end, then end the process; it is out of rotation already."""
+        """Let open requests end, then end the server; it is out of rotation already."""
         self._become("draining")
         limit = time.monotonic() + DRAIN_S
         while self.upstream and self.upstream.in_flight and time.monotonic() < limit:
@@ -87,18 +82,18 @@ class Replica:
             begun = time.monotonic()
             try:
                 launch = records.read_launch(self.folder)
-                await self._spawn(launch)
+                await self._begin(launch)
             except FileNotFoundError as error:
                 self._become("backing_off", f"its files are gone: {error.filename}")
                 await asyncio.sleep(FILES_AGAIN_S)
                 continue
-            except (OSError, WorkspaceFailed) as error:
+            except (OSError, MlscaleError) as error:
                 self._become("backing_off", f"it can't be started: {error}")
                 await self._back_off()
                 continue
             watched = asyncio.ensure_future(self._checked(launch))
             try:
-                await self._process_ended(watched)
+                await self._until_ended(watched)
             finally:
                 watched.cancel()
             if time.monotonic() - begun > SETTLED_AFTER_S:
@@ -111,58 +106,30 @@ class Replica:
         self.failures += 1
         await asyncio.sleep(BACK_OFF_S[min(self.failures, len(BACK_OFF_S)) - 1])
 
-    async def _spawn(self, launch: RevisionFile) -> None:
-        self.upstream = Upstream(self.name, HOST, free_port(HOST))
+    async def _begin(self, how: RevisionFile) -> None:
         self.log.parent.mkdir(exist_ok=True)
-        with self.log.open("ab") as output:
-            spawning = asyncio.ensure_future(
-                asyncio.create_subprocess_exec(
-                    launch.python,
-                    "-m",
-                    "mlscale.serving.server",
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                    cwd=self.folder / "model",
-                    env=self._environment(launch, self.upstream.port),
-                )
-            )
-            try:
-                self._process = await asyncio.shield(spawning)
-            except asyncio.CancelledError:
-                # Drained in this very moment: the process must be known to be ended.
-                self._process = await spawning
-                raise
+        starting = asyncio.ensure_future(self.runtime(how).start(Launch(self.name, self.folder, how, self.log)))
+        try:
+            self._running = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # Drained in this very moment: what starts must be known to be ended.
+            with suppress(OSError, MlscaleError):
+                self._running = await starting
+            raise
+        self.upstream = Upstream(self.name, self._running.host, self._running.port)
         self._become("starting")
 
-    def _environment(self, launch: RevisionFile, port: int) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-        ours = {
-            "PYTHONPATH": str(self.folder / "runtime"),
-            "PYTHONUNBUFFERED": "1",
-            "MLSCALE_MODEL_DIR": str(self.folder / "model"),
-            "MLSCALE_FRAMEWORK": launch.framework,
-            "MLSCALE_HEALTH_PATH": launch.health_path,
-            "MLSCALE_HOST": HOST,
-            "MLSCALE_PORT": str(port),
-            "MLSCALE_PARENT_PID": str(os.getpid()),
-        }
-        if launch.handler:
-            ours["MLSCALE_HANDLER"] = launch.handler
-        return {**kept, **launch.environment, **ours}
-
-    async def _process_ended(self, watched: asyncio.Task[str]) -> None:
-        """Return when the process ended, by itself or because its checks failed; `detail` says how."""
-        if self._process is None:
+    async def _until_ended(self, watched: asyncio.Task[str]) -> None:
+        """Return when the server ended, by itself or because its checks failed; `detail` says how."""
+        if self._running is None:
             return
-        ending = asyncio.ensure_future(self._process.wait())
+        ending = asyncio.ensure_future(self._running.ended())
         await asyncio.wait({ending, watched}, return_when=asyncio.FIRST_COMPLETED)
         if ending.done():
-            self._become("backing_off", _ended(ending.result(), self.log))
-            return
-        ending.cancel()
-        self._become("unhealthy", watched.result())
+            self._become("backing_off", ending.result())
+        else:
+            ending.cancel()
+            self._become("unhealthy", watched.result())
         await self._end(1.0)
 
     async def _checked(self, launch: RevisionFile) -> str:
@@ -181,9 +148,9 @@ class Replica:
         return f"GET {launch.health_path} failed {missed} times in a row"
 
     async def _answers(self, path: str) -> bool:
-        if self.upstream is None:
+        if self.upstream is None or not self.upstream.host:
             return False
-        probe = Upstream(self.name, HOST, self.upstream.port)
+        probe = Upstream(self.name, self.upstream.host, self.upstream.port)
         try:
             answer = await probe.request("GET", path, (), b"", CHECK_TIMEOUT_S)
         except (UpstreamBrokenError, AnswerTooLargeError, TimeoutError):
@@ -193,16 +160,8 @@ class Replica:
         return answer.status == 200  # noqa: PLR2004 - the one status that both clouds take for healthy
 
     async def _end(self, timeout_s: float) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with suppress(ProcessLookupError):
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), timeout_s)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        if self._running:
+            await self._running.end(timeout_s)
         if self.upstream:
             self.upstream.close()
 
@@ -211,9 +170,3 @@ class Replica:
             self.detail = detail
         self.health = health
         self.changed()
-
-
-def _ended(code: int, log: Path) -> str:
-    how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    last = client.last_lines(log, 1).strip()[:300]
-    return f"{how}: {last}" if last else how

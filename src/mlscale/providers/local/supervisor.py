@@ -17,12 +17,14 @@ from typing import Any
 
 from mlscale.autoscaling.policy import Memory, Window, desired_replicas, effective_bounds
 from mlscale.deployment import Metric, Scaling
-from mlscale.errors import WorkspaceFailed
-from mlscale.providers.local import client, records
+from mlscale.errors import MlscaleError, WorkspaceFailed
+from mlscale.providers.local import client, containers, logs, records
 from mlscale.providers.local.client import Home
+from mlscale.providers.local.containers import Containers
 from mlscale.providers.local.processes import process_started
-from mlscale.providers.local.records import Desired, DesiredRevision, Observed, ObservedRevision
+from mlscale.providers.local.records import Desired, DesiredRevision, Observed, ObservedRevision, RevisionFile
 from mlscale.providers.local.replicas import DRAIN_S, Replica
+from mlscale.providers.local.running import Processes, Runtime
 from mlscale.serving.gateway import Gateway, Route
 from mlscale.serving.listener import Listener, free_port
 from mlscale.serving.upstream import Upstream
@@ -63,11 +65,12 @@ class Fleet:
         while len(self.replicas) < self.wanted:
             self._number += 1
             name = f"{self.id}-{self._number}"
-            replica = Replica(name, self._folder, self._logs / f"{name}.log", self._supervisor.changed)
+            log = self._logs / f"{name}.log"
+            replica = Replica(name, self._folder, log, self._supervisor.runtime, self._supervisor.changed)
             self.replicas.append(replica)
             replica.start()
         while len(self.replicas) > self.wanted:
-            idle = [number for number, each in enumerate(self.replicas) if not each.healthy_pid]
+            idle = [number for number, each in enumerate(self.replicas) if each.health != "healthy"]
             self._supervisor.drain(self.replicas.pop(idle[-1] if idle else -1))
 
     def stop(self) -> None:
@@ -178,10 +181,16 @@ class Supervisor:
         self._seen: object = None
         self._next_scale = 0.0
         self._started = process_started(os.getpid())
+        self._processes = Processes()
+        self._containers = Containers(home.path, desired.name)
 
     def changed(self) -> None:
         """Look again soon."""
         self._wake.set()
+
+    def runtime(self, how: RevisionFile) -> Runtime:
+        """Return what starts replicas of a revision."""
+        return self._containers if how.image else self._processes
 
     def drain(self, replica: Replica) -> None:
         """Drain a replica beside everything else."""
@@ -326,7 +335,7 @@ class Supervisor:
         revisions = tuple(fleet.observed() for fleet in self._fleets.values())
         self._gateway.gauges = _gauges(revisions)
         for log in (self._home.path / records.SUPERVISOR_LOG, *self._home.logs.glob("*.log")):
-            client.bound_log(log)
+            logs.bound_log(log)
         observed = Observed(
             pid=os.getpid(),
             pid_started=self._started,
@@ -395,8 +404,18 @@ def main(path: str) -> int:
         return 0
     os.chdir(home.path)
     client.end_replicas(records.read_observed(home.path), home)
+    _end_containers(home)
     asyncio.run(_run(home, desired))
     return 0
+
+
+def _end_containers(home: Home) -> None:
+    """End the containers whose supervisor died before it could; without an engine none runs."""
+    if client.uses_containers(home):
+        try:
+            containers.remove_all(home.path)
+        except MlscaleError as error:
+            _log(str(error))
 
 
 def _is_ours(lock: int) -> bool:
