@@ -26,12 +26,14 @@ class Canned(Upstream):
         super().__init__(name, "127.0.0.1", 1)
         self.error = error
         self.asked: list[tuple[Sequence[tuple[str, str]], bytes]] = []
+        self.paths: list[str] = []
 
     async def request(
         self, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes, timeout_s: float = 60.0
     ) -> Response:
         """Return its name."""
-        assert (method, path, timeout_s) == ("POST", "/invocations", 60.0)
+        assert (method, timeout_s) == ("POST", 60.0)
+        self.paths.append(path)
         self.asked.append((list(headers), body))
         if self.error:
             raise self.error
@@ -157,6 +159,16 @@ def test_a_request_that_waits_is_answered_by_the_replica_that_comes() -> None:
         return await waiting
 
     assert asyncio.run(coming()).body == b"here"
+
+
+def test_each_replica_is_asked_at_its_own_route() -> None:
+    """SageMaker's where nothing is said, and the one that a server by Vertex's contract was given."""
+    ours, vertexs = Canned("ours"), Canned("vertexs")
+    vertexs.predict_path = "/v1/models/sums:predict"
+
+    answers(a_gateway(Route("a", 5_000, (ours,)), Route("b", 5_000, (vertexs,))), 2)
+
+    assert (ours.paths, vertexs.paths) == (["/invocations"], ["/v1/models/sums:predict"])
 
 
 def test_a_replica_that_broke_is_not_asked_again_for_the_same_request() -> None:

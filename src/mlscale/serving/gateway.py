@@ -184,7 +184,8 @@ class Gateway:
             counters = self.counters.get(route.revision) or self._of(route.revision)
             counters.in_flight += 1
             try:
-                response = await upstream.request("POST", "/invocations", head.forwarded, body, self._answer_timeout_s)
+                path, limit_s = upstream.predict_path, self._answer_timeout_s
+                response = await upstream.request("POST", path, head.forwarded, body, limit_s)
             except UpstreamBrokenError:
                 tried.add(upstream)
                 if len(tried) >= TRIES:

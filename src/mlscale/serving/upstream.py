@@ -48,11 +48,16 @@ class Response(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Upstream:
-    """One replica. `in_flight` counts the requests that it has not answered yet."""
+    """One replica. `in_flight` counts the requests that it has not answered yet.
+
+    `predict_path` is where its server takes predictions: SageMaker's contract says /invocations, and by Vertex's it is
+    what AIP_PREDICT_ROUTE says.
+    """
 
     name: str
     host: str
     port: int
+    predict_path: str = "/invocations"
     in_flight: int = 0
     _idle: list[_Connection] = field(default_factory=list)
     _closed: bool = False
