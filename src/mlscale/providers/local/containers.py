@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import re
 import signal
 import sys
 import threading
@@ -25,6 +26,10 @@ HOME_LABEL, NAME_LABEL, REVISION_LABEL = "mlscale.home", "mlscale.name", "mlscal
 PORT = 8080
 MODEL = "/opt/ml/model"
 """Where SageMaker puts a model, and so where an image of others finds it."""
+
+_NO_SERVE = re.compile(r"""(?:exec: "serve": )?executable file (?:[`'"]serve[`'"] )?not found in \$PATH""")
+"""What runc and crun say of an image that has no command `serve`, with which SageMaker starts one: Vertex AI starts it
+as it is."""
 
 LARGEST_LOG = "10m"
 TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
@@ -209,24 +214,34 @@ class Containers:
             return str(made["Id"])
 
     def _run(self, client: Any, network: str, launch: Launch) -> Any:
-        from docker.errors import ImageNotFound, NotFound
+        from docker.errors import APIError, ImageNotFound, NotFound
 
         name = f"{self._prefix}-{launch.name}"
         with suppress(NotFound):
             client.api.remove_container(name, force=True, v=True)
         labels = {HOME_LABEL: str(self._home), NAME_LABEL: self._name, REVISION_LABEL: launch.folder.name}
         made = arguments(launch.how, launch.folder, published=not self._has_route)
+        made |= {"image": launch.how.image, "name": name, "network": network, "labels": labels}
         try:
-            handle = client.containers.create(launch.how.image, name=name, network=network, labels=labels, **made)
+            return _begun(client, made)
         except ImageNotFound as error:
             raise FileNotFoundError(errno.ENOENT, "the engine does not have it", launch.how.image) from error
-        try:
-            handle.start()
-            handle.reload()
-        except BaseException:
-            handle.remove(force=True, v=True)
-            raise
-        return handle
+        except APIError as error:
+            if not _NO_SERVE.search(str(error.explanation)):
+                raise
+            return _begun(client, {**made, "command": None})
+
+
+def _begun(client: Any, made: Mapping[str, Any]) -> Any:
+    """Return a container that was started; one that does not start leaves nothing."""
+    handle = client.containers.create(**made)
+    try:
+        handle.start()
+        handle.reload()
+    except BaseException:
+        handle.remove(force=True, v=True)
+        raise
+    return handle
 
 
 class _Container:
