@@ -27,7 +27,7 @@ PORT = 8080
 MODEL = "/opt/ml/model"
 """Where SageMaker puts a model, and so where an image of others finds it."""
 
-_NO_SERVE = re.compile(r"""(?:exec: "serve": )?executable file (?:[`'"]serve[`'"] )?not found in \$PATH""")
+_NO_SERVE = re.compile(r"""exec: "serve": executable file not found|executable file [`']serve[`'] not found""")
 """What runc and crun say of an image that has no command `serve`, with which SageMaker starts one: Vertex AI starts it
 as it is."""
 
