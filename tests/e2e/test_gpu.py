@@ -175,11 +175,14 @@ class TestTorch:
             assert predictions(running) == {"predictions": expected}
 
     def test_rows_have_the_type_of_the_weights(self, tmp_path: Path) -> None:
-        """A model in half precision gets halves, whole numbers included; words are this request's error alone."""
+        """A model in half precision gets halves, whole numbers included; what is no table of numbers is told so."""
         machine = Machine(tmp_path, {"cuda": True, "weights": "float16"})
         with machine.serving("model.pt", "tensor") as running:
             assert predictions(running, [[1, 2]]) == [3.0]
-            assert predictions(running, [["a", "b"]])[0] == 500
+            assert predictions(running, [["a", "b"]]) == (400, {"error": "this model takes numbers alone"})
+            assert predictions(running, [{"x": 1}]) == (400, {"error": "this model takes numbers alone"})
+            status, answer = predictions(running, [[1, 2], [3]])
+            assert (status, answer["error"][:27]) == (400, "these rows make no tensor: ")
             assert predictions(running, [[2, 2]]) == [4.0]
         assert [each[1:3] for each in machine.asked[1:]] == [["cuda", "float16"], ["cuda", "float16"]]
 

@@ -277,9 +277,19 @@ def pytorch(file: Path) -> Model:
     def predict(rows: Any) -> Any:
         with torch.inference_mode():
             # Two moves: Apple's GPUs have no float64, which is what numbers in JSON become.
-            return _lists(module(torch.from_numpy(np.asarray(rows)).to(kind).to(device)))
+            return _lists(module(torch.from_numpy(_numbers(rows)).to(kind).to(device)))
 
     return Model(predict, device)
+
+
+def _numbers(rows: Any) -> Any:
+    try:
+        values = np.asarray(rows)
+    except ValueError as error:  # rows of different lengths
+        raise BadRequestError(400, f"these rows make no tensor: {error}") from error
+    if values.dtype.kind not in "biuf":
+        raise BadRequestError(400, "this model takes numbers alone")
+    return values
 
 
 def _torch_device(torch: Any) -> str:

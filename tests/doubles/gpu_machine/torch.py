@@ -94,9 +94,7 @@ def _load(file: str, map_location: str) -> Script:
 
 
 def from_numpy(values: Any) -> Tensor:
-    """Return an array as a tensor; words are none."""
-    if values.dtype.kind not in "biuf":
-        raise TypeError(f"can't convert np.ndarray of type numpy.{values.dtype}")
+    """Return an array as a tensor."""
     return Tensor(values)
 
 
