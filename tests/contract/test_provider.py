@@ -106,19 +106,33 @@ def _local(folder: Path, *overrides: str) -> Case:
 
 
 def _docker(folder: Path) -> Case:
-    try:
-        docker_engine.info()
-    except MlscaleError as error:
-        pytest.skip(f"NO DOCKER ENGINE, ITS CONTRACT IS NOT TESTED: {error}")
     return _local(folder, "name=mlscale-contract", "local.runtime=docker")
 
 
 CASES = {"fake": _fake, "local": _local, "docker": _docker}
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.docker if name == "docker" else ()) for name in CASES])
+@pytest.fixture(scope="session")
+def layers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is below a model in its image stays in the engine, so that no test installs it again."""
+    try:
+        docker_engine.info()
+    except MlscaleError as error:
+        pytest.skip(f"NO DOCKER ENGINE, ITS CONTRACT IS NOT TESTED: {error}")
+    asked = _local(tmp_path_factory.mktemp("layers"), "name=mlscale-layers", "local.runtime=docker").asked("below")
+    content = asked.revisions[0].revision.content
+    files = {"model": asked.sources[content.artifact], "handler": asked.sources[str(content.handler)]}
+    built = docker_engine.ensure(asked.identity.name, content, {**files, "requirements": None}, _told)
+    yield
+    for tag in built.tags:
+        docker_engine.remove(tag)
+
+
+@pytest.fixture(params=["fake", "local", pytest.param("docker", marks=pytest.mark.docker)])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """Each provider in turn, empty; what is left there at the end is destroyed."""
+    if request.param == "docker":
+        request.getfixturevalue("layers")
     made = CASES[request.param](tmp_path)
     yield made
     for identity in made.provider.list():

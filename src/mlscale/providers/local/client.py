@@ -316,7 +316,7 @@ def prepare(home: Home, revision: Revision, files: Mapping[str, str | None], tel
         raise files_gone(revision.id)
     make_home(home)
     for leftover in home.revisions.glob(".new-*"):
-        _release_images(home, leftover.name, needed=revision.content.image)
+        _release_images(home, leftover.name, tell, needed=revision.content.image)
         shutil.rmtree(leftover, ignore_errors=True)
     building = Path(tempfile.mkdtemp(prefix=".new-", dir=home.revisions))
     try:
@@ -434,14 +434,15 @@ def _names(folder: Path) -> Sequence[str]:
     return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else ()
 
 
-def delete_folder(home: Home, folder: str) -> None:
+def delete_folder(home: Home, folder: str, tell: Progress) -> None:
     """Delete `folder` of `home`, first renamed so that nobody takes a half of it for the whole.
 
-    The image that was built for it goes first, unless another revision has the same one.
+    The image that was built for it goes first, unless another revision has the same one; its containers may still
+    answer what is open, and are waited for.
     """
     path = home.path / folder
     if path.exists():
-        _release_images(home, path.name)
+        _release_images(home, path.name, tell)
         _delete_tree(path)
 
 
@@ -453,10 +454,11 @@ def _delete_tree(path: Path) -> None:
         shutil.rmtree(grave)
 
 
-def _release_images(home: Home, folder: str, needed: str | None = None) -> None:
+def _release_images(home: Home, folder: str, tell: Progress, needed: str | None = None) -> None:
     """Take away the image that was built for the revision's `folder` alone; not the one that is `needed` next."""
     for tag, folders in built_images(home).items():
         if folders == [folder] and tag != needed:
+            containers.await_gone(home.path, folder, tell)
             docker_engine.release(tag)
 
 

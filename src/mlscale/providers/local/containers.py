@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from mlscale.deployment import Content
 from mlscale.errors import MlscaleError
 from mlscale.providers import docker_engine
-from mlscale.providers.contract import Refusal
+from mlscale.providers.contract import Progress, Refusal
 from mlscale.providers.local.records import RevisionFile
 from mlscale.providers.local.running import Launch, Running, end_text
 from mlscale.quantities import size_of, size_text
@@ -32,6 +33,9 @@ _NO_SERVE = re.compile(r"""exec: "serve": executable file not found|executable f
 as it is."""
 
 LARGEST_LOG = "10m"
+LONGEST_DRAIN_S = 40.0
+"""What the supervisor gives a replica that is not wanted any more for its open requests and its end, and a little."""
+
 TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
 LINK_TO_CONTAINERS = "https://docs.docker.com/engine/containers/resource_constraints/"
 
@@ -137,6 +141,26 @@ def remove_all(home: Path) -> None:
     """
     with closing(docker_engine.connected()) as client, docker_engine.errors_of("removing containers"):
         _remove_all(client, home)
+
+
+def await_gone(home: Path, revision: str, tell: Progress) -> None:
+    """Return when no container of `revision` is left in `home`, or when the longest drain is over.
+
+    Raises:
+        ProviderFailed: the engine does not answer.
+        MlscaleError: what `tell` raises.
+    """
+    labels = [f"{HOME_LABEL}={home}", f"{REVISION_LABEL}={revision}"]
+    begun = told = time.monotonic()
+    with closing(docker_engine.connected()) as client, docker_engine.errors_of("looking for containers"):
+        while client.api.containers(all=True, quiet=True, filters={"label": labels}):
+            now = time.monotonic()
+            if now > begun + LONGEST_DRAIN_S:
+                return
+            if now > told + 1.0:
+                told = now
+                tell(f"open requests of revision {revision} end ({now - begun:.0f} s)")
+            time.sleep(0.1)
 
 
 def _remove_all(client: Any, home: Path) -> None:

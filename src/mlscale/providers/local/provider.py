@@ -142,7 +142,7 @@ class Local:
                     if not isinstance(payload, AddRevision):
                         return self.poll(step, "taken up")
                 case DeleteFiles():
-                    client.delete_folder(home, payload.folder)
+                    client.delete_folder(home, payload.folder, progress)
                     client.delete_logs(home, Path(payload.folder).name)
                 case StopEndpoint():
                     self._stop(home, progress)
