@@ -66,7 +66,8 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
     text = BASE.replace("sklearn", "scikit") + "endpoint: {replicas: {min: two, max: 1.5}}\nlabels: [a]\nrollout: 5\n"
 
     assert problems(text, overrides=["local.port=x"]) == [
-        "6:14: model.framework is not valid: 'scikit' is not one of: onnx, sklearn, xgboost, lightgbm or custom",
+        "6:14: model.framework is not valid: "
+        "'scikit' is not one of: onnx, sklearn, xgboost, lightgbm, pytorch or custom",
         "7:28: endpoint.replicas.min is not valid: it is 'two', a whole number is needed",
         "7:38: endpoint.replicas.max is not valid: it is 1.5, a whole number is needed",
         "8:9: labels is not valid: it is a list, a mapping is needed",
@@ -222,8 +223,8 @@ def test_another_provider_is_refused_with_its_reason(provider: str, expected: st
 def test_what_is_missing_is_told_with_its_meaning() -> None:
     """A key that must be there is named at what should hold it, and what it is for."""
     framework = (
-        "Who loads it: onnx, sklearn, xgboost, lightgbm, or custom with a handler of your own; needed unless there is "
-        "an image."
+        "Who loads it: onnx, sklearn, xgboost, lightgbm, pytorch (TorchScript), or custom with a handler of your own; "
+        "needed unless there is an image."
     )
 
     assert problems("version: 1\nname: a\nmodel: {source: m}\n") == [

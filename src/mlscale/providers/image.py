@@ -23,6 +23,7 @@ FRAMEWORK_PACKAGES: Mapping[str, Sequence[str]] = {
     "sklearn": ("scikit-learn", "joblib"),
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
+    "pytorch": ("torch",),
 }
 """What a framework's models need where the spec names no requirements; its own package first."""
 

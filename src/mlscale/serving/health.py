@@ -10,6 +10,10 @@ PORTS = ("MLSCALE_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT")
 """What may say the server's port, in this order; 8080 if none does."""
 
 PORT = 8080
+
+DEVICE_HEADER = "x-mlscale-device"
+"""The header of a health route's answer that says what the model runs on; none where only the user's code knows."""
+
 TIMEOUT_S = 4.0
 
 

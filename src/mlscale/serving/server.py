@@ -22,7 +22,7 @@ from mlscale.serving.batching import Batcher
 from mlscale.serving.codec import LARGEST_BODY, BadRequestError, Reply, decoded, encoded, rows_of
 from mlscale.serving.gpus import Gpus
 from mlscale.serving.handler import Loaded, load
-from mlscale.serving.health import PORT, PORTS
+from mlscale.serving.health import DEVICE_HEADER, PORT, PORTS
 from mlscale.serving.listener import Limits, Listener
 from mlscale.serving.source import folder_of, model_folder
 
@@ -30,9 +30,6 @@ CANT_LOAD = 3
 BAD_SETTINGS = 2
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PR_SET_PDEATHSIG = 1
-
-DEVICE = "x-mlscale-device"
-"""The header of a health route's answer that says what the model runs on; none where only the user's code knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +128,7 @@ class Application:
     def __init__(self, loaded: Loaded, settings: Settings) -> None:
         self._handler = loaded.handler
         self._settings = settings
-        self._health_headers = ((DEVICE, loaded.handler.device),) if loaded.handler.device else ()
+        self._health_headers = ((DEVICE_HEADER, loaded.handler.device),) if loaded.handler.device else ()
         self._gpus = Gpus()
         self.metrics = Metrics()
         self.draining = False

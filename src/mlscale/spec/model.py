@@ -420,11 +420,11 @@ class Model(_Section):
         description="Folder, file or .tar.gz of the model, relative to the spec; needed unless there is an image, "
         "which has it in /opt/ml/model.",
     )
-    framework: Literal["onnx", "sklearn", "xgboost", "lightgbm", "custom"] | None = Field(
+    framework: Literal["onnx", "sklearn", "xgboost", "lightgbm", "pytorch", "custom"] | None = Field(
         None,
         validate_default=True,
-        description="Who loads it: onnx, sklearn, xgboost, lightgbm, or custom with a handler of your own; needed "
-        "unless there is an image.",
+        description="Who loads it: onnx, sklearn, xgboost, lightgbm, pytorch (TorchScript), or custom with a handler "
+        "of your own; needed unless there is an image.",
     )
     framework_version: Text | None = Field(None, description='Version of the framework, in quotes: "1.10".')
     requirements: Text | None = Field(

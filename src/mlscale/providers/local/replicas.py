@@ -13,7 +13,8 @@ from mlscale.errors import MlscaleError
 from mlscale.providers.local import records
 from mlscale.providers.local.records import ObservedReplica, RevisionFile
 from mlscale.providers.local.running import Launch, Running, Runtime
-from mlscale.serving.upstream import AnswerTooLargeError, Upstream, UpstreamBrokenError
+from mlscale.serving.health import DEVICE_HEADER
+from mlscale.serving.upstream import AnswerTooLargeError, Response, Upstream, UpstreamBrokenError
 
 CHECK_STARTING_S = 0.1
 CHECK_HEALTHY_S = 2.0
@@ -135,29 +136,31 @@ class Replica:
     async def _checked(self, launch: RevisionFile) -> str:
         """Return why the replica is not healthy any more; until then keep `health` true."""
         limit = time.monotonic() + launch.startup_timeout_s
-        while not await self._answers(launch.health_path):
+        while (answer := await self._answer(launch.health_path)) is None:
             if time.monotonic() > limit:
                 return f"not healthy within {launch.startup_timeout_s:g} s of its start"
             await asyncio.sleep(CHECK_STARTING_S)
         self.failures = 0
-        self._become("healthy", "")
+        device = dict(answer.headers).get(DEVICE_HEADER, "")
+        self._become("healthy", f"on {device}" if device else "")
         missed = 0
         while missed < UNHEALTHY_AFTER:
             await asyncio.sleep(CHECK_HEALTHY_S)
-            missed = 0 if await self._answers(launch.health_path) else missed + 1
+            missed = 0 if await self._answer(launch.health_path) else missed + 1
         return f"GET {launch.health_path} failed {missed} times in a row"
 
-    async def _answers(self, path: str) -> bool:
+    async def _answer(self, path: str) -> Response | None:
+        """Return what says that the replica can serve, None while it does not."""
         if self.upstream is None or not self.upstream.host:
-            return False
+            return None
         probe = Upstream(self.name, self.upstream.host, self.upstream.port)
         try:
             answer = await probe.request("GET", path, (), b"", CHECK_TIMEOUT_S)
         except (UpstreamBrokenError, AnswerTooLargeError, TimeoutError):
-            return False
+            return None
         finally:
             probe.close()
-        return answer.status == 200  # noqa: PLR2004 - the one status that both clouds take for healthy
+        return answer if answer.status == 200 else None  # noqa: PLR2004 - what both clouds take for healthy
 
     async def _end(self, timeout_s: float) -> None:
         if self._running:
