@@ -65,9 +65,9 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
     """A wrong type in each section: one run names them all, those of overrides last."""
     text = BASE.replace("sklearn", "scikit") + "endpoint: {replicas: {min: two, max: 1.5}}\nlabels: [a]\nrollout: 5\n"
 
+    known = "onnx, sklearn, xgboost, lightgbm, pytorch or custom"
     assert problems(text, overrides=["local.port=x"]) == [
-        "6:14: model.framework is not valid: "
-        "'scikit' is not one of: onnx, sklearn, xgboost, lightgbm, pytorch or custom",
+        f"6:14: model.framework is not valid: 'scikit' is not one of: {known}",
         "7:28: endpoint.replicas.min is not valid: it is 'two', a whole number is needed",
         "7:38: endpoint.replicas.max is not valid: it is 1.5, a whole number is needed",
         "8:9: labels is not valid: it is a list, a mapping is needed",
