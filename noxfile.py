@@ -59,7 +59,7 @@ def tests(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Real servers, real processes, real faults."""
     install(session, "e2e", project=True)
-    session.run("pytest", "tests/e2e", f"--ignore={KILLS}", *session.posargs)
+    session.run("pytest", "-m", "not docker", "tests/e2e", f"--ignore={KILLS}", *session.posargs)
 
 
 @nox.session
@@ -72,8 +72,8 @@ def kill(session: nox.Session) -> None:
 @nox.session
 def docker(session: nox.Session) -> None:
     """Images and containers of a Docker engine; without one each test is skipped, and says so."""
-    install(session, "test", project=True)
-    session.run("pytest", "-m", "docker", "tests/docker", "tests/contract", *session.posargs)
+    install(session, "e2e", project=True)
+    session.run("pytest", "-m", "docker", "tests/docker", "tests/contract", "tests/e2e", *session.posargs)
 
 
 @nox.session(default=False)

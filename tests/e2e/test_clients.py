@@ -17,6 +17,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from mlscale.errors import MlscaleError
+from mlscale.providers import docker_engine
 from tests.conftest import Cli
 
 aiplatform = pytest.importorskip("google.cloud.aiplatform_v1", reason="the group e2e is not installed")
@@ -26,10 +28,15 @@ SPECIES = ["setosa", "virginica"]
 ENDPOINT = "projects/acme/locations/us-central1/endpoints/centroids"
 
 
-@pytest.fixture
-def address(custom: Cli) -> str:
-    """Where the template `custom` is deployed."""
-    deployed = custom.run("deploy")
+@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
+def address(custom: Cli, request: pytest.FixtureRequest) -> str:
+    """Where the template `custom` is deployed, as processes and as containers."""
+    if request.param == "docker":
+        try:
+            docker_engine.info()
+        except MlscaleError as error:
+            pytest.skip(f"NO DOCKER ENGINE, CLIENTS ARE NOT TESTED WITH CONTAINERS: {error}")
+    deployed = custom.run("deploy", "--runtime", request.param)
     assert deployed.returncode == 0, deployed.stderr
     found: str = json.loads(custom.run("status", "--output", "json").stdout)["address"]
     return found
