@@ -8,7 +8,7 @@ from dataclasses import replace
 from mlscale.cli.app import main
 from mlscale.cli.console import Output, Progress
 from mlscale.deployment import Deployment, Identity
-from mlscale.engine.apply import Event
+from mlscale.engine.run import Event
 from mlscale.state.lease import Held, acquire
 from mlscale.state.store import open_store
 from tests.cli.conftest import SPEC, Shell

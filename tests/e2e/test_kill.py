@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlscale.deployment import WHOLE, Deployment
+from mlscale.engine import plans
 from mlscale.engine import session as sessions
 from mlscale.state.journal import unfinished
 from tests.conftest import ROOT, Cli
@@ -88,7 +89,7 @@ class Machine:
         session = sessions.open_session(sessions.system_world(), self.folder / "spec.yaml")
         seen = sessions.status(session)
         if seen is not None:
-            assert sessions.make_plan(session).steps == ()
+            assert plans.make_plan(session).steps == ()
         assert unfinished(session.store, "reviews") is None
         return seen
 

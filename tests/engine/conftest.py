@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from mlscale.deployment import Deployment
+from mlscale.engine import plans
 from mlscale.engine import session as sessions
-from mlscale.engine.apply import Applied, ApplyOptions, Event, Stop
+from mlscale.engine.apply import Applied
+from mlscale.engine.apply import apply as carry_out
+from mlscale.engine.run import ApplyOptions, Event, Stop
 from mlscale.engine.session import Session, World
 from mlscale.plan.steps import Plan
 from mlscale.state.store import Store, open_store
@@ -83,21 +86,21 @@ class Engine:
     def deploy(self, mortal: Mortal | None = None, options: ApplyOptions = PATIENT) -> Applied:
         """Plan and carry out, as `mlscale deploy` does."""
         session = self.session(mortal)
-        return self.apply(session, sessions.make_plan(session), options)
+        return self.apply(session, plans.make_plan(session), options)
 
     def rollback(self, to: str | None = None, mortal: Mortal | None = None) -> Applied:
         """Plan and carry out, as `mlscale rollback` does."""
         session = self.session(mortal)
-        return self.apply(session, sessions.rollback_plan(session, to))
+        return self.apply(session, plans.rollback_plan(session, to))
 
     def destroy(self, mortal: Mortal | None = None) -> Applied:
         """Plan and carry out, as `mlscale destroy` does."""
         session = self.session(mortal)
-        return self.apply(session, sessions.destroy_plan(session))
+        return self.apply(session, plans.destroy_plan(session))
 
     def apply(self, session: Session, plan: Plan, options: ApplyOptions = PATIENT) -> Applied:
         """Carry out `plan`; what is told goes to `events`."""
-        return sessions.apply(session, plan, options, tell=self.events.append, stop=self.stop)
+        return carry_out(session, plan, options, tell=self.events.append, stop=self.stop)
 
 
 @pytest.fixture

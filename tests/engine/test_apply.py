@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from mlscale.deployment import WHOLE, Live, Scaling
-from mlscale.engine import session as sessions
-from mlscale.engine.apply import ApplyOptions
+from mlscale.engine import plans
+from mlscale.engine.run import ApplyOptions
 from mlscale.errors import (
     Interrupted,
     LeaseHeld,
@@ -311,7 +311,7 @@ def test_a_long_call_ends_when_it_tells_its_progress(engine: Engine) -> None:
     """A stop or a time limit reaches a call that is under way, by its own progress."""
     engine.stop.request()
     session = engine.session()
-    plan = sessions.make_plan(session)
+    plan = plans.make_plan(session)
 
     with pytest.raises(Interrupted):
         engine.apply(session, plan)
@@ -371,10 +371,10 @@ def test_a_plan_is_refused_when_the_world_moved(engine: Engine) -> None:
     engine.deploy()
     engine.write("two")
     session = engine.session()
-    plan = sessions.make_plan(session)
+    plan = plans.make_plan(session)
     _scale(engine, Live(desired=4, ready=2))
     other = engine.session(overrides=("labels.team=search",))
-    engine.apply(other, sessions.make_plan(other))
+    engine.apply(other, plans.make_plan(other))
 
     with pytest.raises(PlanStale) as caught:
         engine.apply(session, plan)
@@ -387,10 +387,10 @@ def test_a_saved_plan_is_carried_out_as_it_was_made(engine: Engine) -> None:
     spec = SPEC + "environments: {prod: {labels: {stage: prod}}}\n"
     engine.write("one", spec)
     session = engine.session(env="prod", overrides=("endpoint.replicas.max=7",))
-    text = sessions.save_plan(session, sessions.make_plan(session))
+    text = plans.save_plan(session, plans.make_plan(session))
     engine.write("one", spec.replace("keep_revisions: 2", "keep_revisions: 3"))
 
-    loaded, plan = sessions.load_plan(engine.world(), text.encode(), "prod.plan.json")
+    loaded, plan = plans.load_plan(engine.world(), text.encode(), "prod.plan.json")
     engine.apply(loaded, plan)
 
     assert loaded.spec.rollout.keep_revisions == 3
@@ -403,23 +403,23 @@ def test_a_saved_plan_is_carried_out_as_it_was_made(engine: Engine) -> None:
 def test_a_saved_plan_is_refused_when_it_is_stale_or_changed(engine: Engine) -> None:
     """Stale: exit code 10. Changed by hand: it does not match its seal."""
     session = engine.session()
-    text = sessions.save_plan(session, sessions.make_plan(session))
+    text = plans.save_plan(session, plans.make_plan(session))
     engine.deploy()
 
     with pytest.raises(PlanStale):
-        sessions.load_plan(engine.world(), text.encode(), "a.plan.json")
+        plans.load_plan(engine.world(), text.encode(), "a.plan.json")
     with pytest.raises(UsageError, match="changed after it was saved"):
-        sessions.load_plan(engine.world(), text.replace("reviews", "others").encode(), "a.plan.json")
+        plans.load_plan(engine.world(), text.replace("reviews", "others").encode(), "a.plan.json")
 
 
 def test_a_plan_for_another_deployment_than_the_spec_s_is_refused(engine: Engine) -> None:
     """The spec was renamed after the plan was saved."""
     session = engine.session()
-    text = sessions.save_plan(session, sessions.make_plan(session))
+    text = plans.save_plan(session, plans.make_plan(session))
     engine.write("one", SPEC.replace("name: reviews", "name: opinions"))
 
     with pytest.raises(PlanStale, match="names another deployment"):
-        sessions.load_plan(engine.world(), text.encode(), "a.plan.json")
+        plans.load_plan(engine.world(), text.encode(), "a.plan.json")
 
 
 def test_rollback_goes_to_the_revision_before_and_keeps_the_rest(engine: Engine) -> None:
@@ -483,11 +483,11 @@ def test_what_can_t_be_done_is_refused_before_anything_is(engine: Engine) -> Non
     session = engine.session()
     engine.provider.refused_frameworks = frozenset({"custom"})
     with pytest.raises(Unsupported, match=r"model\.framework: nothing here runs custom https://example\.com"):
-        sessions.make_plan(session)
+        plans.make_plan(session)
     (engine.folder / "model.bin").unlink()
 
     with pytest.raises(UsageError, match=r"model\.bin"):
-        sessions.make_plan(session)
+        plans.make_plan(session)
 
 
 def _scale(engine: Engine, live: Live) -> None:

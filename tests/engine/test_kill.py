@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlscale.deployment import WHOLE
-from mlscale.engine import session as sessions
+from mlscale.engine import plans
 from mlscale.state import revisions
 from mlscale.state.journal import unfinished
 from tests.doubles.mortal import Killed, Mortal
@@ -83,7 +83,7 @@ def test_a_run_killed_at_any_touch_is_finished_by_the_next(name: str, tmp_path: 
         assert engine.serving() == case.serving, f"killed at touch {lives}"
         assert unfinished(engine.store, "reviews") is None
         if engine.there is None:
-            assert sessions.destroy_plan(engine.session()).steps == ()
+            assert plans.destroy_plan(engine.session()).steps == ()
             assert revisions.recorded(engine.store, "reviews") == []
         else:
             stable = engine.there.stable

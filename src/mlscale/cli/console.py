@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlscale.cli.outcome import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from mlscale.engine.apply import Event
+    from mlscale.engine.run import Event
 
 HEARTBEAT_S = 10.0
 WIDTH = 80

@@ -121,7 +121,7 @@ def deploy(
 
 
 def _saved(context: typer.Context, plan_file: Path, workspace: str | None) -> Job:
-    from mlscale.engine.session import load_plan
+    from mlscale.engine.plans import load_plan
 
     for name, word in NOT_WITH_A_PLAN.items():
         if options.is_typed(context, name):
@@ -163,7 +163,7 @@ def _sessions(
 
 
 def _planned(sessions: Sequence[Session], *, refresh_runtime: bool) -> list[Job]:
-    from mlscale.engine.session import make_plan
+    from mlscale.engine.plans import make_plan
 
     makers = [partial(make_plan, session, refresh_runtime=refresh_runtime) for session in sessions]
     return [Job(session, make(), make) for session, make in zip(sessions, makers, strict=True)]

@@ -31,7 +31,7 @@ def destroy(
     """Take the deployment down: no process, no port and no file of it stays but its journal."""
     from mlscale.cli.console import show
     from mlscale.cli.running import Wishes, carry_out, consent
-    from mlscale.engine.session import destroy_plan
+    from mlscale.engine.plans import destroy_plan
 
     session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)
     wishes = Wishes(

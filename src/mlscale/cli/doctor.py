@@ -70,7 +70,7 @@ def _checks(context: typer.Context, place: Path, env: str | None, workspace: str
 
 def _spec_checks(session: Session) -> Iterator[Check]:
     """Yield whether what the spec asks for can be had here."""
-    from mlscale.engine.session import refusals_of
+    from mlscale.engine.plans import refusals_of
     from mlscale.providers.contract import Check
 
     try:

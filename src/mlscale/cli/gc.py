@@ -31,7 +31,7 @@ def gc(
     """Delete the files of revisions beyond rollout.keep_revisions; never of one in use."""
     from mlscale.cli.console import show
     from mlscale.cli.running import Wishes, carry_out
-    from mlscale.engine.session import garbage_plan
+    from mlscale.engine.plans import garbage_plan
     from mlscale.report import json, text
 
     session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)

@@ -188,7 +188,7 @@ def _refuse_tag(repository: str) -> None:
 
 
 def _wanted(session: Session) -> Wanted:
-    from mlscale.engine.session import asked_for
+    from mlscale.engine.plans import asked_for
 
     if session.spec.model.image:
         raise UsageError(
@@ -242,7 +242,7 @@ def _telling(
         Interrupted: the user stopped it; the engine ends what nobody waits for.
     """
     from mlscale.cli import console
-    from mlscale.engine.apply import Event
+    from mlscale.engine.run import Event
 
     name, again = session.identity.name, options.command_of(context)
     progress = console.Progress(output, name=name, no_color=no_color)

@@ -64,7 +64,7 @@ def plan(
 ) -> int:
     """Show what a deploy would do, and change nothing."""
     from mlscale.cli.console import note, show
-    from mlscale.engine.session import destroy_plan, make_plan
+    from mlscale.engine.plans import destroy_plan, make_plan
     from mlscale.report import json, markdown, text
 
     session = options.session_of(
@@ -84,7 +84,7 @@ def plan(
 
 
 def _save(session: Session, plan: Plan, out: Path) -> None:
-    from mlscale.engine.session import save_plan
+    from mlscale.engine.plans import save_plan
 
     if session.spec_path == STDIN:
         raise UsageError("a plan for a spec from stdin can't be saved", why="--out", hint="save the spec to a file")

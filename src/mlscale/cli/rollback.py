@@ -41,7 +41,7 @@ def rollback(
     """Go back to an earlier revision; scaling, schedule and labels stay as they are."""
     from mlscale.cli.console import show
     from mlscale.cli.running import Wishes, carry_out, consent
-    from mlscale.engine.session import rollback_plan
+    from mlscale.engine.plans import rollback_plan
     from mlscale.report import json
 
     session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from mlscale.cli.console import Output, Progress, note
 from mlscale.cli.options import may_ask
 from mlscale.cli.outcome import StoppedAtOnce
-from mlscale.engine.apply import Applied, ApplyOptions, Stop
-from mlscale.engine.session import apply
+from mlscale.engine.apply import Applied, apply
+from mlscale.engine.run import ApplyOptions, Stop
 from mlscale.errors import ConsentMissing, LeaseHeld, PlanStale, TimedOut
 from mlscale.report import text
 

@@ -1,0 +1,178 @@
+"""The plans of a session: deploy, destroy, roll back, collect garbage; made, saved and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlscale.deployment import WHOLE, Deployment, Role, RolloutWish, ServedRevision
+from mlscale.engine.session import Session, World, open_session
+from mlscale.errors import NotDeployed, PlanStale, Unsupported, UsageError
+from mlscale.plan import make, planfile
+from mlscale.plan.steps import Plan
+from mlscale.providers import artifact
+from mlscale.providers.contract import Refusal
+from mlscale.spec.resolve import Digests, deployment_of, wish_of
+from mlscale.state import revisions
+
+
+def make_plan(session: Session, *, refresh_runtime: bool = False) -> Plan:
+    """Return the plan from what is there to what the spec asks for.
+
+    Raises:
+        Unsupported: the provider can't do it.
+        UsageError: a file that the spec names is missing.
+    """
+    seen = session.provider.read(session.identity)
+    asked = asked_for(session, seen, refresh_runtime=refresh_runtime)
+    _refuse_unsupported(session, asked, seen)
+    asked = session.provider.pinned(asked, None if refresh_runtime else seen)
+    steps = session.provider.steps(asked, seen, wish_of(session.spec))
+    return make.plan(asked, seen, steps, now=session.world.clock.now(), warnings=_warnings(session))
+
+
+def destroy_plan(session: Session) -> Plan:
+    """Return the plan that takes everything down."""
+    seen = session.provider.read(session.identity)
+    return make.plan(None, seen, session.provider.steps(None, seen, RolloutWish()), now=session.world.clock.now())
+
+
+def rollback_plan(session: Session, to: str | None) -> Plan:
+    """Return the plan back to revision `to`, or to the one that served before this; scaling and labels stay.
+
+    Raises:
+        NotDeployed: nothing is deployed.
+        UsageError: there is no such revision.
+    """
+    seen = session.provider.read(session.identity)
+    if seen is None or seen.stable is None:
+        raise NotDeployed("nothing is deployed", why=str(session.identity), hint="mlscale deploy")
+    known = [each.revision for each in revisions.recorded(session.store, session.identity.name)]
+    others = [each for each in known if each.id != seen.stable.revision.id]
+    chosen = [each for each in known if each.id.startswith(to)] if to else others[:1]
+    if len(chosen) != 1:
+        listed = ", ".join(each.id for each in known) or "none"
+        raise UsageError(
+            "there is no such revision to go back to",
+            why=f"{to or 'the one before'}: known are {listed}",
+            hint="mlscale rollback --to REVISION",
+        )
+    asked = make.with_revision(seen, ServedRevision(chosen[0], Role.STABLE, WHOLE))
+    steps = session.provider.steps(asked, seen, wish_of(session.spec))
+    return make.plan(asked, seen, steps, now=session.world.clock.now())
+
+
+def garbage_plan(session: Session) -> Plan:
+    """Return the plan that deletes revisions beyond `rollout.keep_revisions`; never one in use."""
+    seen = session.provider.read(session.identity)
+    kept = revisions.recorded(session.store, session.identity.name)[: session.spec.rollout.keep_revisions]
+    steps = session.provider.garbage(session.identity, [each.revision.id for each in kept])
+    return make.plan(seen, seen, steps, now=session.world.clock.now())
+
+
+def save_plan(session: Session, plan: Plan) -> str:
+    """Return `plan` as the text of a file that `load_plan` reads."""
+    made_from = planfile.Origin(
+        spec=str(session.spec_path.resolve()),
+        env=session.env,
+        overrides=session.overrides,
+        workspace=session.workspace,
+    )
+    return planfile.text_of(plan, made_from, payloads=session.provider.payloads())
+
+
+def load_plan(world: World, text: bytes, name: str, *, workspace: str | None = None) -> tuple[Session, Plan]:
+    """Return the session and the plan that a plan file holds.
+
+    Raises:
+        UsageError: it is no plan file, or was changed.
+        PlanStale: the deployment changed after the plan was made, or the spec names another one now.
+    """
+    file = planfile.file_of(text, name=name)
+    made_from = file.made_from
+    session = open_session(
+        world,
+        Path(made_from.spec),
+        env=made_from.env,
+        overrides=made_from.overrides,
+        workspace=workspace or made_from.workspace,
+    )
+    plan = planfile.plan_of(file, payloads=session.provider.payloads())
+    about = plan.asked or plan.seen
+    if about is not None and about.identity != session.identity:
+        raise PlanStale(
+            "the spec names another deployment than the plan",
+            why=f"the plan is for {about.identity}, the spec for {session.identity}",
+            hint=f"mlscale plan --out {name} {made_from.spec}",
+        )
+    refuse_stale(session, plan)
+    return session, plan
+
+
+def asked_for(session: Session, seen: Deployment | None, *, refresh_runtime: bool = False) -> Deployment:
+    """Return what the spec asks for, with the serving code of what is `seen` unless that is to be refreshed.
+
+    Raises:
+        UsageError: a file that the spec names is missing.
+    """
+    base, model = session.spec_path.resolve().parent, session.spec.model
+    if model.source and "://" in model.source:
+        raise UsageError(
+            "the model must be on this machine", why=f"model.source is {model.source}", hint="copy it here first"
+        )
+    paths = {
+        name: base / text
+        for name, text in (("artifact", model.source), ("handler", model.handler), ("requirements", model.requirements))
+        if text is not None
+    }
+    digests = {name: artifact.digest(path) for name, path in paths.items()}
+    sources = {digests[name]: str(path) for name, path in paths.items()}
+    runtime = None if model.image else artifact.runtime_digest()
+    if runtime and seen and seen.stable and not refresh_runtime:
+        runtime = seen.stable.revision.content.runtime or runtime
+    found = Digests(digests.get("artifact", ""), digests.get("handler"), digests.get("requirements"), runtime)
+    return deployment_of(session.spec, found, sources)
+
+
+def refusals_of(session: Session) -> Sequence[Refusal]:
+    """Return what the provider can't do of the spec, whatever is there."""
+    return session.provider.abilities(asked_for(session, None), None)
+
+
+def _refuse_unsupported(session: Session, asked: Deployment, seen: Deployment | None) -> None:
+    refusals = session.provider.abilities(asked, seen)
+    if refusals:
+        raise Unsupported(
+            f"{session.provider.name} can't do what the spec asks",
+            why="\n".join(f"{each.path}: {each.why} {each.link}".rstrip() for each in refusals),
+            hint=f"change {refusals[0].path}",
+        )
+
+
+def _warnings(session: Session) -> tuple[str, ...]:
+    folder = session.spec_path.resolve().parent
+    if session.spec.model.source is None:
+        return ()
+    source = (folder / session.spec.model.source).resolve()
+    foreign = artifact.is_archive(source) or not source.is_relative_to(folder)
+    found = artifact.pickles(source) if foreign else ()
+    return tuple(
+        f"{name} in {session.spec.model.source} is a pickle from outside the spec's folder: "
+        "loading it runs code that its author chose"
+        for name in found
+    )
+
+
+def refuse_stale(session: Session, plan: Plan) -> None:
+    """Return if what is there is still what the plan was made against.
+
+    Raises:
+        PlanStale: it is not.
+    """
+    now = make.digest(session.provider.read(session.identity))
+    if now != plan.made_against:
+        raise PlanStale(
+            "the deployment changed after the plan was made",
+            why=f"{session.identity} was read as {plan.made_against}, is now {now}",
+            hint=f"mlscale plan {session.spec_path}",
+        )

@@ -1,0 +1,234 @@
+"""The steps of a plan being done: journal, step, outcome, several side by side; what went wrong, as one error."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from mlscale.clock import Clock
+from mlscale.errors import Interrupted, MlscaleError, NotAsAsked, ProviderFailed, Terminated, TimedOut
+from mlscale.plan.steps import Plan, Step, StepKind
+from mlscale.providers.contract import DONE, Outcome, Provider, Work
+from mlscale.state.journal import Journal
+from mlscale.state.lease import Held
+
+SIDE_BY_SIDE = 8
+LONGEST_CALL_S = 20.0
+"""A mutating call ends within this time; it starts only if the lease outlives it (DESIGN §5)."""
+
+TRIES = 5
+FIRST_PAUSE_S = 0.5
+POLL_EVERY_S = 0.1
+SETTLES_WITHIN_S = 5.0
+"""How long after a call its effect may take to be seen by a read: a new state settles, a read may be behind."""
+
+
+_Kind = Literal["waiting", "run_started", "started", "progress", "retry", "done", "failed", "run_finished"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened, and when; for whoever watches."""
+
+    at: datetime
+    kind: _Kind
+    key: str
+    subject: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """How to carry out a plan: what the user typed, our own limit in seconds, how long to wait for the lease.
+
+    `wait` False returns when all is begun that can be, without waiting for what the provider still does; a step that
+    needs the end of another that goes on is left to the next run.
+    """
+
+    command: str
+    wait: bool = True
+    timeout_s: float | None = None
+    lease_wait_s: float = 0.0
+
+
+class Stop:
+    """A wish to stop at the next safe point; set from a signal handler."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._signal: int = signal.SIGINT
+
+    @property
+    def requested(self) -> bool:
+        """Whether somebody wants the run to stop."""
+        return self._event.is_set()
+
+    def request(self, number: int = signal.SIGINT) -> None:
+        """Ask for a stop; `number` is the signal that asked."""
+        self._signal = number
+        self._event.set()
+
+    def error(self, going_on: str) -> Interrupted:
+        """Return the error for a run that stopped, saying what goes on at the provider."""
+        kind = Terminated if self._signal == signal.SIGTERM else Interrupted
+        return kind(
+            "stopped at a safe point",
+            why=going_on or "nothing goes on at the provider",
+            hint="the same command again goes on from here",
+        )
+
+
+class Run:
+    """One plan being carried out."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        journal: Journal,
+        lease: Held,
+        clock: Clock,
+        *,
+        options: ApplyOptions,
+        limit: float | None,
+        tell: Callable[[Event], None],
+        stop: Stop,
+    ) -> None:
+        """Carry out plans for `options`, until the monotonic time `limit` at most."""
+        self._provider = provider
+        self._journal = journal
+        self._lease = lease
+        self._clock = clock
+        self._options = options
+        self._tell = tell
+        self._stop = stop
+        self._limit = limit
+        self._telling = threading.Lock()
+        self._broken = threading.Event()
+
+    def carry_out(self, plan: Plan) -> None:
+        """Do every step of `plan`, each after those it waits for.
+
+        A step that fails lets those that run end and starts no more.
+
+        Raises:
+            MlscaleError: the first failure; TimedOut and Interrupted when it was time or a signal.
+        """
+        open_steps = {step.key: step for step in plan.steps}
+        done: set[str] = set()
+        running: dict[Future[Work], Step[object]] = {}
+        failure: BaseException | None = None
+        pool = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="step")
+        try:
+            while open_steps or running:
+                if failure is None:
+                    for step in [each for each in open_steps.values() if done.issuperset(each.after)]:
+                        running[pool.submit(self._do, step)] = open_steps.pop(step.key)
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    step = running.pop(future)
+                    error = future.exception()
+                    if error is not None:
+                        self._broken.set()
+                        failure = failure or error
+                    elif future.result() is Work.DONE:
+                        done.add(step.key)
+        finally:
+            # After a second Ctrl-C nothing is waited for, not even a call that is under way.
+            pool.shutdown(wait=False, cancel_futures=True)
+        if failure is not None:
+            raise failure
+
+    def take_back(self, plan: Plan) -> None:
+        """Do the steps of `plan` after another failed: neither that failure nor our time limit stops them."""
+        self._broken.clear()
+        self._limit = None
+        self.carry_out(plan)
+
+    def say(self, kind: _Kind, key: str, subject: str, text: str = "") -> None:
+        """Tell whoever watches; one at a time."""
+        with self._telling:
+            self._tell(Event(self._clock.now(), kind, key, subject, text))
+
+    def _do(self, step: Step[object]) -> Work:
+        self._checkpoint(step)
+        self._lease.check(LONGEST_CALL_S)
+        self._journal.intended(step.key, step.kind, step.subject)
+        self.say("started", step.key, step.subject)
+        try:
+            outcome = self._performed(step)
+            if self._options.wait:
+                outcome = self._awaited(step, outcome)
+            if outcome.work is Work.DONE and step.kind is not StepKind.WAIT:
+                self._confirm(step)
+        except MlscaleError as error:
+            retryable = isinstance(error, ProviderFailed) and error.retryable
+            self._journal.failed(step.key, str(error), retryable=retryable)
+            self.say("failed", step.key, step.subject, error.why)
+            raise
+        if outcome.work is Work.DONE:
+            self._journal.done(step.key, outcome.detail)
+            self.say("done", step.key, step.subject, outcome.detail)
+        return outcome.work
+
+    def _performed(self, step: Step[object]) -> Outcome:
+        pause = FIRST_PAUSE_S
+        for left in range(TRIES - 1, -1, -1):
+            try:
+                return self._provider.perform(step, lambda text: self._heard(step, text))
+            except ProviderFailed as error:
+                if not error.retryable or not left:
+                    raise
+                self.say("retry", step.key, step.subject, f"{error.why}; again in {pause:g} s")
+            self._clock.sleep(pause)
+            pause *= 2
+            self._checkpoint(step)
+            if self._provider.is_done(step):  # a call that failed for us may have worked over there
+                return DONE
+            self._lease.check(LONGEST_CALL_S)
+        raise AssertionError("the last try returns or raises")
+
+    def _heard(self, step: Step[object], text: str) -> None:
+        """Tell how far a long call is; it ends here, by our error, when it is time to stop."""
+        self.say("progress", step.key, step.subject, text)
+        self._checkpoint(step)
+
+    def _awaited(self, step: Step[object], outcome: Outcome) -> Outcome:
+        told = ""
+        while outcome.work is Work.RUNNING:
+            self._checkpoint(step)
+            if outcome.detail != told:
+                told = outcome.detail
+                self.say("progress", step.key, step.subject, told)
+            self._clock.sleep(POLL_EVERY_S)
+            outcome = self._provider.poll(step, outcome.operation or "")
+        return outcome
+
+    def _confirm(self, step: Step[object]) -> None:
+        """Return when `step` is seen to be done; what was only said to be done must not let the next step destroy.
+
+        A wait has nothing to confirm: it is made of looks itself.
+        """
+        limit = self._clock.monotonic() + SETTLES_WITHIN_S
+        while not self._provider.is_done(step):
+            if self._clock.monotonic() >= limit:
+                raise NotAsAsked(
+                    "a step was done without effect", why=f"{step.subject}: {step.kind} was said to be done, and is not"
+                )
+            self._clock.sleep(POLL_EVERY_S)
+
+    def _checkpoint(self, step: Step[object]) -> None:
+        """Return if the run may go on; a safe point, because what was begun is journalled and can be polled."""
+        if self._stop.requested or self._broken.is_set():
+            raise self._stop.error(f"{step.subject} goes on")
+        if self._limit is not None and self._clock.monotonic() >= self._limit:
+            raise TimedOut(
+                "the time is over",
+                why=f"{self._options.timeout_s:g} s ended while {step.subject} was not done; it goes on by itself",
+                hint=f"the same command again goes on: {self._options.command}",
+            )
