@@ -26,7 +26,7 @@ from mlscale.providers.local.records import Desired, DesiredRevision, Observed, 
 from mlscale.providers.local.replicas import DRAIN_S, Replica
 from mlscale.providers.local.running import Processes, Runtime
 from mlscale.serving.gateway import Gateway, Route
-from mlscale.serving.listener import Listener, free_port
+from mlscale.serving.listener import Listener, free_port, run
 from mlscale.serving.upstream import Upstream
 
 LOOK_EVERY_S = 0.05
@@ -405,7 +405,7 @@ def main(path: str) -> int:
     os.chdir(home.path)
     client.end_replicas(records.read_observed(home.path), home)
     _end_containers(home)
-    asyncio.run(_run(home, desired))
+    run(_run(home, desired))
     return 0
 
 
