@@ -14,6 +14,9 @@ from mlscale.errors import Problem
 LARGEST_BYTES = 1_000_000
 MOST_NODES = 10_000
 DEEPEST = 50
+TOO_DEEP_FOR_YAML = "exceeded maximum nesting depth"
+"""What libyaml says itself of a thousand levels, since PyYAML 6.0.4: it reads that far ahead of what it gives out."""
+
 
 Path: TypeAlias = tuple[str | int, ...]
 Place: TypeAlias = tuple[int, int]
@@ -151,6 +154,8 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Proble
     mark = error.problem_mark or error.context_mark
     # At the end of a text without a last line break, libyaml counts a line that is not there.
     line, column = min((mark.line + 1, mark.column + 1), _place_after(text)) if mark else (1, 1)
+    if error.problem == TOO_DEEP_FOR_YAML:
+        return Problem(file, line, column, "the spec nests too deeply", f"{DEEPEST} levels at most")
     why = error.problem or error.context or "it can't be read"
     lines = text.split("\n")[max(0, line - _NEAR) : line]
     hint = "check indentation, colons and quotes"
