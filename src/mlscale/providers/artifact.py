@@ -71,7 +71,7 @@ def is_archive(path: Path) -> bool:
 
 def pickles(path: Path) -> tuple[str, ...]:
     """Return the names of files at `path` that run code when they are loaded."""
-    names = [path.name] if path.is_file() else [each.name for each in _files(path)]
+    names = [path.name] if path.is_file() else [each.name for each in files(path)]
     if is_archive(path):
         with tarfile.open(path) as archive:
             names = archive.getnames()
@@ -86,7 +86,7 @@ def copy(source: Path, target: Path) -> None:
         with tarfile.open(source) as archive:
             archive.extractall(target, filter="data")
     elif source.is_dir():
-        for file in _files(source):
+        for file in files(source):
             place = target / file.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
@@ -136,13 +136,13 @@ def copy_runtime(target: Path) -> None:
 
 def _folder_digest(folder: Path) -> str:
     whole = hashlib.sha256()
-    for file in _files(folder):
+    for file in files(folder):
         name = file.relative_to(folder).as_posix()
         whole.update(os.fsencode(name) + b"\0" + _file_digest(file).digest())
     return whole.hexdigest()[:16]
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files(folder: Path) -> Iterator[Path]:
     """Yield the folder's files in a fixed order, without what tools leave behind.
 
     Raises:
