@@ -89,6 +89,7 @@ class Client:
         self._timeout_s = _timeout_s(os.environ.get(TIMEOUT_VARIABLE, ""))
         self._making = threading.RLock()
         self._core: Any = None
+        self._session: Any = None
         self._clients: dict[tuple[str, int], Any] = {}
         self._asking = threading.Lock()
         self._asked: Future[str] | None = None
@@ -139,9 +140,9 @@ class Client:
 
     def pages(self, service: str, operation: str, key: str, **request: Any) -> list[Any]:
         """Return what every page of a list has under `key`, in order; each page is a read of its own."""
+        client = self._client(service)
         from botocore.paginate import Paginator
 
-        client = self._client(service)
         name = client.meta.method_to_api_mapping[operation]
         pages = Paginator(
             lambda **page: self.read(service, operation, **page),
@@ -189,11 +190,11 @@ class Client:
 
         Its parts are tried again by boto3: what is uploaded has a name of its own, so a late write harms nobody.
         """
-        from boto3.s3.transfer import TransferConfig
-
         bucket, key = _bucket_and_key(place)
         size = file.stat().st_size
         client = self._client("s3", UPLOAD_TRIES)
+        from boto3.s3.transfer import TransferConfig
+
         if size > PART_SIZE:
             self._throw_away_parts(bucket, key)
         settings = TransferConfig(PART_SIZE, PARALLEL, PART_SIZE)
@@ -291,11 +292,10 @@ class Client:
             user_agent_extra=f"mlscale/{__version__}",
         )
         with _errors_of("reading the AWS settings", self._region):
-            if self._core is None:
+            if self._session is None:
                 self._core = botocore.session.get_session()
-            return boto3.Session(botocore_session=self._core, region_name=self._region or None).client(
-                service, config=settings
-            )
+                self._session = boto3.Session(botocore_session=self._core, region_name=self._region or None)
+            return self._session.client(service, config=settings)
 
 
 def _timeout_s(text: str) -> float | None:

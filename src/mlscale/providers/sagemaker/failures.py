@@ -160,7 +160,6 @@ _MODEL_DATA_TEXT = re.compile(
 
 _LONGEST_TEXT = 600
 _HIDDEN = (
-    (re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{8,}\b"), "[access key]"),
     (re.compile(r"(?i)(://)[^/@\s]+@"), r"\1[hidden]@"),
     (re.compile(r"(?i)\b(bearer )\S+"), r"\1[hidden]"),
     (
@@ -169,6 +168,7 @@ _HIDDEN = (
         ),
         r"\1[hidden]",
     ),
+    (re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{8,}\b"), "[access key]"),
 )
 """What tells who a caller is: access key ids, user and password in an address, the parts of a signed query."""
 
@@ -310,7 +310,7 @@ def _unanswered(error: Exception, why: str) -> MlscaleError:
         return ProviderFailed(
             "AWS can't be reached", why=why, hint="correct HTTPS_PROXY, or see that the proxy runs", retryable=True
         )
-    if kinds & {"HTTPClientError", "IncompleteReadError"}:
+    if kinds & {"ConnectionError", "HTTPClientError", "IncompleteReadError"}:
         return ProviderFailed(
             "AWS does not answer", why=why, hint="see that its address can be reached", retryable=True
         )
