@@ -32,6 +32,8 @@ from mlscale.spec.schema import json_schema
 PAGES = Path(__file__).parent / "reference"
 SOURCE = Path(errors.__file__).parent
 MADE = "<!-- Made by docs/reference.py from the code: change it there. -->"
+A_VARIABLE = "#/$defs/Variable"
+"""What any value may be instead, which is said once."""
 WIDTH = 78
 """Help leaves two of the 80 columns that a terminal has at least."""
 
@@ -43,6 +45,7 @@ VARIABLES = {
     "AWS_REGION": "Region of an `s3://` workspace; `us-east-1` if nothing says another.",
     "CI": "Any value: never ask, as with `--no-input`.",
     "FORCE_COLOR": "Any value: color even where the output is no terminal.",
+    "MLSCALE_CALL_TIMEOUT": "Seconds that a call of a cloud may take, from its beginning to the answer; 20.",
     "NO_COLOR": "Any value: no color, as with `--no-color`.",
     "STORAGE_EMULATOR_HOST": "Another address for a `gs://` workspace, without credentials: an emulator.",
     "TERM": "`dumb`: no color, and no line that is written over.",
@@ -142,6 +145,7 @@ def spec() -> str:
         "",
         "What a spec may say, key by key; a key that is not here is refused. The same as JSON Schema, for editors and",
         "other tools: [spec.schema.json](spec.schema.json), which `mlscale schema` prints.",
+        "Any value may also be `${NAME}` or `${NAME:-default}`, which is filled from the environment.",
         "",
         *_section("The whole file", schema),
     ]
@@ -206,7 +210,8 @@ def _kind(value: Mapping[str, Any]) -> str:
     if "enum" in value:
         return ", ".join(f"`{each}`" for each in value["enum"])
     if "anyOf" in value:
-        kinds = [_kind(each) for each in value["anyOf"] if each.get("type") != "null"]
+        given = (each for each in value["anyOf"] if each.get("type") != "null" and each.get("$ref") != A_VARIABLE)
+        kinds = [_kind(each) for each in given]
         return " or ".join(dict.fromkeys(kinds))
     if "$ref" in value:
         target = json_schema()["$defs"][value["$ref"].rpartition("/")[2]]
@@ -214,7 +219,7 @@ def _kind(value: Mapping[str, Any]) -> str:
     match value.get("type"):
         case "array":
             return f"list of {_kind(value['items'])}s"
-        case "object":
+        case "object" | ["object", "null"]:
             inner = value.get("additionalProperties")
             return f"mapping of names to {_kind(inner)}s" if isinstance(inner, Mapping) else "mapping"
         case "string":

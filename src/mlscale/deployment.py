@@ -33,9 +33,11 @@ class Identity:
 
 
 class Kind(StrEnum):
-    """How requests reach the model."""
+    """How requests reach the model: answered at once, the same without machines of one's own, or from a queue."""
 
     REALTIME = "realtime"
+    SERVERLESS = "serverless"
+    ASYNC = "async"
 
 
 class Role(StrEnum):
@@ -70,9 +72,9 @@ class Content:
     Scaling, schedules, alarms, budgets and labels are not in it: they change in place.
 
     `artifact` is the digest of the model's files, `handler` and `requirements` those of their files (None if
-    there is none), `runtime` that of the serving code or None for an own image, which `image` names. With both of them
-    the image is one that we build. `artifact` is empty for an image that has its model in it. `machine` is what to run
-    on, by preference; on this machine what a replica gets of it.
+    there is none), `runtime` that of the serving code or None where none of ours is in it. `image` is the container
+    image: an own one, one that we build, or one of the cloud's. `artifact` is empty for an image that has its model in
+    it. `machine` is what to run on, by preference; on this machine what a replica gets of it.
     """
 
     artifact: str
@@ -153,19 +155,34 @@ class Metric(StrEnum):
     INVOCATIONS_PER_REPLICA = "invocations_per_replica"
     CONCURRENCY = "concurrency"
     CPU = "cpu"
+    GPU = "gpu"
+    QUEUE_DEPTH = "queue_depth"
+    CUSTOM = "custom"
+
+
+@dataclass(frozen=True, slots=True)
+class CustomMetric:
+    """A metric of the user's own, as the cloud's monitoring has it; `statistic` is its word, like Average."""
+
+    namespace: str
+    name: str
+    statistic: str = "Average"
+    dimensions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TargetPolicy:
     """Keep a metric near a value by adding and removing replicas.
 
-    `value`: requests a minute per replica, open requests per replica, or percent of one core for cpu.
+    `value`: requests a minute per replica, open requests per replica, percent of one core for cpu and of one GPU for
+    gpu, waiting requests per replica for queue_depth; for a custom metric, which `custom` then names, its own unit.
     """
 
     metric: Metric
     value: float
     scale_in_cooldown: timedelta = timedelta(minutes=5)
     scale_out_cooldown: timedelta = timedelta(seconds=30)
+    custom: CustomMetric | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +227,7 @@ class AuxiliaryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Auxiliary:
-    """A resource beside the endpoint, found again by our `key`; `content` is what it holds."""
+    """A resource beside the endpoint, found again by our `key`; `content` is what it holds, in the spec's words."""
 
     kind: AuxiliaryKind
     key: str
@@ -224,7 +241,8 @@ class Deployment:
     Asked: one stable revision with all traffic, no live counts, phase steady.
     Seen: what the provider has. `reason` is the provider's own word for a failed or changing phase, `pending` the
     operation that goes on there. `address` is where requests go, `spec_hash` the mark of the last spec applied.
-    `settings` are the provider's own endpoint settings (the port here, the VPC there), as text.
+    `settings` are the provider's own endpoint settings (the port here, the VPC there), as text; `facts` are what the
+    provider must know again of what it has read, and nobody asks for: never a difference.
     `sources` says where the files with a digest are (digest → path or URL); asked only, and never a difference.
     """
 
@@ -236,6 +254,7 @@ class Deployment:
     settings: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     auxiliaries: tuple[Auxiliary, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
     phase: Phase = Phase.STEADY
     reason: str = ""
     pending: str | None = None
@@ -254,6 +273,9 @@ class RolloutWish:
 
     strategy: str = "all_at_once"
     bake_time: timedelta = timedelta(0)
+
+
+AT_ONCE = RolloutWish()
 
 
 def without_live(seen: Deployment) -> Deployment:

@@ -1,4 +1,4 @@
-"""Durations, percentages and sizes as people write them."""
+"""Durations, latencies, percentages and sizes as people write them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from datetime import timedelta
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 DURATION_PATTERN = r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6}(?:\.[0-9]{1,3})?)s)?"
 PERCENT_PATTERN = r"([0-9]{1,9}(?:\.[0-9]{1,6})?)%"
+LATENCY_PATTERN = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s)"
 SIZE_PATTERN = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(Ki|Mi|Gi|Ti)"
-_DURATION = re.compile(DURATION_PATTERN)
-_PERCENT = re.compile(PERCENT_PATTERN)
-_SIZE = re.compile(SIZE_PATTERN)
 _SIZES = {"Ti": 2**40, "Gi": 2**30, "Mi": 2**20, "Ki": 2**10}
 _LONGEST_SHOWN = 40
 
@@ -22,7 +20,7 @@ def duration_of(text: str) -> timedelta:
     Raises:
         ValueError: it is not a duration; the words are fit for a user.
     """
-    found = _DURATION.fullmatch(text)
+    found = re.fullmatch(DURATION_PATTERN, text)
     if not text or found is None:
         raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a duration: write it like 30s, 10m or 1h30m")
     days, hours, minutes, seconds = (part or "0" for part in found.groups())
@@ -44,16 +42,38 @@ def duration_text(duration: timedelta) -> str:
     return "".join(parts)
 
 
+def latency_of(text: str) -> timedelta:
+    """Return the time that `text` says: `500ms`, `1.5s`.
+
+    Raises:
+        ValueError: it is not a latency; the words are fit for a user.
+    """
+    found = re.fullmatch(LATENCY_PATTERN, text)
+    if found is None:
+        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a latency: write it like 500ms or 1.5s")
+    return timedelta(milliseconds=float(found[1]) * (1000 if found[2] == "s" else 1))
+
+
+def latency_text(latency: timedelta) -> str:
+    """Return a latency in milliseconds, as `latency_of` reads it: 1.5 s → `1500ms`."""
+    return f"{latency.total_seconds() * 1000:.3f}".rstrip("0").rstrip(".") + "ms"
+
+
 def percent_of(text: str) -> float:
     """Return the number before the percent sign: `85%` → 85.0.
 
     Raises:
         ValueError: it is not a percentage; the words are fit for a user.
     """
-    found = _PERCENT.fullmatch(text)
+    found = re.fullmatch(PERCENT_PATTERN, text)
     if found is None:
         raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a percentage: write it like 85%")
     return float(found[1])
+
+
+def percent_text(percent: float) -> str:
+    """Return a percentage as `percent_of` reads it: 0.5 → `0.5%`."""
+    return f"{percent:.6f}".rstrip("0").rstrip(".") + "%"
 
 
 def size_of(text: str) -> int:
@@ -62,7 +82,7 @@ def size_of(text: str) -> int:
     Raises:
         ValueError: it is not a size; the words are fit for a user.
     """
-    found = _SIZE.fullmatch(text)
+    found = re.fullmatch(SIZE_PATTERN, text)
     if found is None:
         raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a size: write it like 512Mi or 4Gi")
     return int(float(found[1]) * _SIZES[found[2]])

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from mlscale.errors import SpecInvalid
 from mlscale.spec.model import Spec
@@ -20,7 +21,8 @@ from mlscale.spec.parse import parse
 
 ROOT = Path(__file__).parent.parent.parent
 FULL = ROOT / "tests" / "golden" / "full_spec.yaml"
-TEXTS = [FULL.read_text("utf-8")] + [path.read_text("utf-8") for path in sorted(ROOT.glob("templates/*/spec.yaml"))]
+CLOUD = ROOT / "tests" / "golden" / "sagemaker.yaml"
+TEXTS = [path.read_text("utf-8") for path in (FULL, CLOUD, *sorted(ROOT.glob("templates/*/spec.yaml")))]
 MUTANTS = 2_000
 VARIABLES = {"BUCKET": "s3://acme", "N": "4", "ODD": "\x1b[31m"}
 BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
@@ -32,6 +34,8 @@ ODD_VALUES: list[Any] = [
     "${N}", "${ODD}", "${MISSING}", "${MISSING:-5}", "${", "$${N}", "../..", "/", "\0", "\ud83d", "env:A",
     "cpu", "concurrency", "realtime", "async", "canary", "local", "sagemaker", "Europe/Berlin", "../../etc/passwd",
     "0.0.0.0", "::1", "localhost", "2024-01-01", "1_000", "0x1f", "1e3", "12:30:45", "yes", "~", "<<", "=",
+    "serverless", "gpu", "queue_depth", "ml.g5.xlarge", "us-east-1", "123456789012", "500ms", "50Gi", "1Gi", "1.5Gi",
+    "s3://acme/a", "s3://", "arn:aws:iam::123456789012:role/a", "arn:aws:sns:us-east-1:123456789012:a", "subnet-1",
 ]  # fmt: skip
 ODD_TEXTS = [
     "\t", "\0", "\r", "\x85", "\u2028", "\ufeff", "\ud7ff", "\x7f", ":", ": ", "- ", "? ", "#", "'", '"', "{", "}", "[",
@@ -41,7 +45,8 @@ ODD_TEXTS = [
 OVERRIDES = [
     "endpoint.replicas=3", "endpoint.replicas={min: 2}", "name=other", "labels.team=a", "labels[0]=a", "model=",
     "endpoint.autoscaling.target[0].value=7", "endpoint.autoscaling.target[9].value=7", "version=2", "=", "a", "a.b=1",
-    "environments.prod=1", "local.port=${N}", "local.port=[", "rollout.bake_time=5m", "model.source=\ud800",
+    "environments.prod=1", "endpoint.kind=async", "sagemaker.role=", "endpoint.machine=ml.a",
+    "local.port=${N}", "local.port=[", "rollout.bake_time=5m", "model.source=\ud800",
 ]  # fmt: skip
 
 
@@ -63,7 +68,7 @@ def mutants(seed: int, count: int) -> Iterator[Mutant]:
             text = chance.choice((_structural, _structural, _textual, _lines))(text, chance)
         yield Mutant(
             _bytes(text, chance) if chance.random() < 0.1 else text,
-            chance.choice((None,) * 9 + ("prod", "small", "other")),
+            chance.choice((None,) * 9 + ("prod", "small", "other", "async", "serverless")),
             tuple(chance.choices(OVERRIDES, k=chance.choice((0,) * 8 + (1, 2)))),
         )
 
@@ -178,26 +183,36 @@ def test_mutated_specs_are_specs_or_placed_problems() -> None:
     assert min(outcomes["valid"], outcomes["invalid"]) >= 200
 
 
-def test_the_full_spec_uses_every_key() -> None:
-    """The mutator starts from a spec with every key of the language, so that a new key is mutated too."""
-    spec = parse(TEXTS[0], FULL.name, variables=VARIABLES)
+def test_the_mutated_specs_use_every_key() -> None:
+    """The mutator starts from specs that have every key of the language, so that a new key is mutated too."""
+    asked = [(FULL, None), *((CLOUD, env) for env in (None, "serverless", "async"))]
+    specs = [parse(path.read_bytes(), path.name, variables=VARIABLES, env=env) for path, env in asked]
 
-    assert _unset(spec) == []
+    assert sorted(set(_keys(Spec)) - {key for spec in specs for key in _used(spec)}) == []
 
 
-def _unset(section: Any, path: str = "") -> list[str]:
-    missing = [f"{path}{name}" for name in type(section).model_fields if name not in section.model_fields_set]
+def _keys(section: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Yield the path of every key that may stand in `section`."""
+    for name, field in section.model_fields.items():
+        yield f"{path}{name}"
+        for inner in _sections(field.annotation):
+            yield from _keys(inner, f"{path}{name}.")
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
+
+
+def _used(section: BaseModel, path: str = "") -> Iterator[str]:
+    """Yield the path of every key that stands in `section`."""
+    yield from (f"{path}{name}" for name in section.model_fields_set)
     for name, value in section:
         for each in value if isinstance(value, tuple) else (value,):
-            if hasattr(each, "model_fields_set"):
-                missing += _unset(each, f"{path}{name}.")
-    known = {
-        "endpoint.autoscaling.target.scale_in_cooldown", "endpoint.autoscaling.target.scale_out_cooldown",
-        "endpoint.autoscaling.steps.above", "endpoint.autoscaling.steps.below",
-        "endpoint.autoscaling.steps.cooldown", "endpoint.autoscaling.schedule.timezone",
-        "endpoint.autoscaling.schedule.max",
-    }  # fmt: skip
-    return [each for each in missing if each not in known]
+            if isinstance(each, BaseModel):
+                yield from _used(each, f"{path}{name}.")
 
 
 @settings(deadline=None, max_examples=100)

@@ -24,7 +24,11 @@ model:
 
 SCALED = f"{BASE}endpoint:\n  replicas: {{min: 1, max: 5}}\n  autoscaling:\n"
 
-TOP_KEYS = "version, name, provider, workspace, labels, model, endpoint, rollout, local, environments"
+TOP_KEYS = (
+    "version, name, provider, region, account, workspace, labels, model, endpoint, rollout, alarms, sagemaker, local, "
+    "environments"
+)
+ENDPOINT_KEYS = "kind, machine, capacity, serverless, async_inference, replicas, autoscaling, accelerator, health"
 
 
 def parsed(text: str | bytes, **arguments: Any) -> Spec:
@@ -66,7 +70,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
     """A wrong type in each section: one run names them all, those of overrides last."""
     text = BASE.replace("sklearn", "scikit") + "endpoint: {replicas: {min: two, max: 1.5}}\nlabels: [a]\nrollout: 5\n"
 
-    known = "onnx, sklearn, xgboost, lightgbm, pytorch or custom"
+    known = "onnx, sklearn, xgboost, lightgbm, pytorch, tensorflow, huggingface or custom"
     assert problems(text, overrides=["local.port=x"]) == [
         f"6:14: model.framework is not valid: 'scikit' is not one of: {known}",
         "7:28: endpoint.replicas.min is not valid: it is 'two', a whole number is needed",
@@ -95,7 +99,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
         ),
         (
             "endpoint: {kind: serverless}\n",
-            "7:18: endpoint.kind is not valid: serverless is not available in this version; use realtime",
+            "7:18: endpoint.kind is not valid: serverless is not available on this machine; use realtime",
         ),
         (
             "endpoint: {health: {path: ping}}\n",
@@ -159,11 +163,11 @@ def test_a_wrong_value_is_told_at_its_place(added: str, expected: str) -> None:
         ("endpoint: {replica: 2}\n", ["7:12: endpoint.replica is unknown (did you mean replicas?)"]),
         (
             "endpoint: {xyz: 2}\n",
-            ["7:12: endpoint.xyz is unknown (known here: kind, replicas, autoscaling, accelerator, health)"],
+            [f"7:12: endpoint.xyz is unknown (known here: {ENDPOINT_KEYS})"],
         ),
         (
             'endpoint: {"a\\nb": 2}\n',
-            ["7:12: endpoint.'a\\nb' is unknown (known here: kind, replicas, autoscaling, accelerator, health)"],
+            [f"7:12: endpoint.'a\\nb' is unknown (known here: {ENDPOINT_KEYS})"],
         ),
         (
             "endpoint: {replicas: 2, replcas: 2, helth: {}}\n",
@@ -183,35 +187,31 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(added: str, expected: li
     assert problems(BASE + added) == expected
 
 
-@pytest.mark.parametrize("key", ["batch", "budget", "alarms", "gateway", "region", "account"])
+@pytest.mark.parametrize("key", ["batch", "budget", "gateway", "vertex"])
 def test_a_section_that_nothing_carries_out_is_unknown(key: str) -> None:
     """What the language will have later is refused today, never silently left undone."""
     assert problems(f"{BASE}{key}: {{}}\n") == [f"7:1: {key} is unknown (known here: {TOP_KEYS})"]
 
 
 def test_what_rollout_and_endpoint_will_have_later_is_refused() -> None:
-    """A canary, its steps and analysis, machines and spot capacity: each is named as not known."""
-    text = (
-        f"{BASE}rollout:\n  strategy: canary\n  steps: [10%]\n  analysis: {{}}\nendpoint:\n  machine: [a]\n"
-        "  capacity: spot\n"
-    )
+    """A canary, its steps and analysis, and spot capacity: each is named, with its reason where there is one."""
+    text = f"{BASE}rollout:\n  strategy: canary\n  steps: [10%]\n  analysis: {{}}\nendpoint:\n  capacity: spot\n"
+    spot = "an endpoint on spot capacity is not available: neither SageMaker nor this machine has one"
 
     assert problems(text) == [
         "8:13: rollout.strategy is not valid: 'canary' is not one of: all_at_once or blue_green",
         "9:3: rollout.steps is unknown (known here: strategy, bake_time, keep_revisions)",
         "10:3: rollout.analysis is unknown (known here: strategy, bake_time, keep_revisions)",
-        "12:3: endpoint.machine is unknown (known here: kind, replicas, autoscaling, accelerator, health)",
-        "13:3: endpoint.capacity is unknown (known here: kind, replicas, autoscaling, accelerator, health)",
+        f"12:13: endpoint.capacity is not valid: {spot}",
     ]
 
 
 @pytest.mark.parametrize(
     ("provider", "expected"),
     [
-        ("sagemaker", "provider sagemaker is not available in this version; use local"),
-        ("vertex", "provider vertex is not available in this version; use local"),
-        ("locl", "'locl' is not one of: local (did you mean local?)"),
-        ("3", "it is 3, not one of: local"),
+        ("vertex", "provider vertex is not available in this version; use local or sagemaker"),
+        ("locl", "'locl' is not one of: local or sagemaker (did you mean local?)"),
+        ("3", "it is 3, not one of: local or sagemaker"),
     ],
 )
 def test_another_provider_is_refused_with_its_reason(provider: str, expected: str) -> None:
@@ -224,12 +224,12 @@ def test_another_provider_is_refused_with_its_reason(provider: str, expected: st
 def test_what_is_missing_is_told_with_its_meaning() -> None:
     """A key that must be there is named at what should hold it, and what it is for."""
     framework = (
-        "Who loads it: onnx, sklearn, xgboost, lightgbm, pytorch (TorchScript), or custom with a handler of your own; "
-        "needed unless there is an image."
+        "Who loads it: onnx, sklearn, xgboost, lightgbm, pytorch (TorchScript), tensorflow and huggingface (both for a "
+        "cloud), or custom with a handler of your own; needed unless there is an image."
     )
 
     assert problems("version: 1\nname: a\nmodel: {source: m}\n") == [
-        "1:1: provider is missing (Where it runs: local is this machine.)",
+        "1:1: provider is missing (Where it runs: local is this machine, sagemaker is Amazon SageMaker.)",
         f"3:1: model.framework is missing ({framework})",
     ]
 
@@ -456,21 +456,37 @@ def test_a_duration_has_a_unit_and_a_limit(added: str, expected: str) -> None:
             "{metric: cpuu, value: 1}",
             (
                 "[0].metric is not valid: 'cpuu' is not one of: invocations_per_replica, "
-                "concurrency or cpu (did you mean cpu?)"
+                "concurrency, cpu, gpu or queue_depth (did you mean cpu?)"
             ),
         ),
+        ("{value: 1}", "[0] is not valid: a target has either metric or custom"),
+        ("{value: 70%}", "[0] is not valid: a target has either metric or custom"),
         (
-            "{value: 1}",
-            (
-                "[0].metric is missing (Measured: invocations_per_replica (requests a minute), concurrency "
-                "(open requests) or cpu.)"
-            ),
+            "{metric: cpu, custom: {namespace: A, name: B}, value: 1}",
+            "[0] is not valid: a target has either metric or custom",
+        ),
+        (
+            "{custom: {namespace: A, name: B}, value: 70%}",
+            "[0].value is not valid: 70% is a percentage, and a metric of your own is a number",
+        ),
+        (
+            "{custom: {namespace: A, name: B, statistic: p99}, value: 1}",
+            ("[0].custom.statistic is not valid: 'p99' is not one of: Average, Minimum, Maximum, SampleCount or Sum"),
+        ),
+        ("{custom: {name: B}, value: 1}", "[0].custom.namespace is missing (Its namespace, like CWAgent.)"),
+        (
+            "{custom: {namespace: A, name: ''}, value: 1}",
+            "[0].custom.name is not valid: it is empty, a text is needed",
+        ),
+        (
+            "{custom: {namespace: A, name: B}, value: 1}, {custom: {namespace: A, name: B}, value: 2}",
+            "[1].custom is not valid: two targets follow A B",
         ),
         ("{metric: cpu, value: 1}, {metric: cpu, value: 2}", "[1].metric is not valid: two targets follow cpu"),
     ],
 )
 def test_a_target_is_a_metric_and_a_value_that_fits_it(target: str, expected: str) -> None:
-    """Percentages are for cpu, values are finite and above zero, and no metric is tracked twice."""
+    """Percentages are for cpu and gpu, values are finite and above zero, and no metric is tracked twice."""
     [problem] = problems(f"{SCALED}    target: [{target}]\n")
 
     assert problem.partition(": ")[2] == f"endpoint.autoscaling.target{expected}"
@@ -632,7 +648,9 @@ def test_an_overlay_that_was_not_chosen_is_looked_through_for_unknown_keys() -> 
     """A slip in prod shows before prod is deployed; its variables need not be set here."""
     text = f"{BASE}environments:\n  prod:\n    replcas: 3\n    labels:\n      a: ${{A}}\n"
 
-    assert problems(text) == [f"9:5: environments.prod.replcas is unknown (known here: {TOP_KEYS[:-14]})"]
+    assert problems(text) == [
+        f"9:5: environments.prod.replcas is unknown (known here: {TOP_KEYS.removesuffix(', environments')})"
+    ]
 
 
 @pytest.mark.parametrize(

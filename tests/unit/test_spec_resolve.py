@@ -27,7 +27,7 @@ from mlscale.deployment import (
     TargetPolicy,
     revision_of,
 )
-from mlscale.spec import model
+from mlscale.spec import fields as spec_fields
 from mlscale.spec.parse import parse
 from mlscale.spec.resolve import Digests, deployment_of, identity_of, wish_of
 from tests.unit.test_spec_mutations import FULL, VARIABLES
@@ -48,9 +48,9 @@ def revision_id(deployment: Deployment) -> str:
 
 
 def test_a_spec_has_the_words_of_a_deployment() -> None:
-    """What a spec may name as kind and metric is what a deployment can have, each of them and no other."""
-    assert get_args(model.Kind) == tuple(Kind)
-    assert get_args(model.Metric) == tuple(Metric)
+    """What a spec may name as kind and metric is what a deployment can have; a custom one is named in its own way."""
+    assert get_args(spec_fields.Kind) == tuple(Kind)
+    assert (*get_args(spec_fields.Metric), "custom") == tuple(Metric)
 
 
 def test_a_spec_asks_for_one_stable_revision_with_all_traffic() -> None:

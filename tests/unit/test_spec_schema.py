@@ -14,7 +14,7 @@ from mlscale.errors import SpecInvalid
 from mlscale.spec.nodes import tree_of
 from mlscale.spec.parse import parse
 from mlscale.spec.schema import DIALECT, json_schema
-from tests.unit.test_spec_mutations import FULL, TEXTS, VARIABLES, mutants
+from tests.unit.test_spec_mutations import CLOUD, FULL, TEXTS, VARIABLES, mutants
 
 SCHEMA = json_schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -30,8 +30,17 @@ def test_the_schema_is_one_of_its_dialect() -> None:
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 def test_an_editor_accepts_what_is_valid(text: str) -> None:
-    """Every template, and a spec with every key, variables and environments included."""
+    """Every template, and the specs that have every key, variables and environments included."""
     assert list(VALIDATOR.iter_errors(yaml.safe_load(text))) == []
+
+
+@pytest.mark.parametrize("machine", ["ml.c6i.xlarge", ["ml.c6i.xlarge"], "${MACHINE}", ["${MACHINE}"]])
+def test_an_editor_accepts_one_machine_or_several(machine: object) -> None:
+    """A single type needs no list, and a variable may stand for it."""
+    spec = yaml.safe_load(CLOUD.read_text("utf-8"))
+    spec["endpoint"]["machine"] = machine
+
+    assert list(VALIDATOR.iter_errors(spec)) == []
 
 
 def test_an_editor_refuses_unknown_keys_everywhere() -> None:
@@ -58,7 +67,16 @@ def test_an_editor_refuses_unknown_keys_everywhere() -> None:
     [
         ("version", 2),
         ("name", "Reviews"),
-        ("provider", "sagemaker"),
+        ("provider", "vertex"),
+        ("region", "us"),
+        ("account", "1234"),
+        ("alarms", {"p99_latency": 500}),
+        ("alarms", {"error_rate": "1"}),
+        ("endpoint", {"machine": ["ml.a", "ml.b", "ml.c", "ml.d", "ml.e", "ml.f"]}),
+        ("endpoint", {"machine": "ML.A"}),
+        ("endpoint", {"kind": "batch"}),
+        ("sagemaker", {"role": "admin"}),
+        ("sagemaker", {"volume_size": 50}),
         ("labels", {"a": 1}),
         ("model", {"source": "", "framework": "onnx"}),
         ("model", {"source": "m", "framework": "scikit"}),
@@ -74,7 +92,7 @@ def test_an_editor_refuses_unknown_keys_everywhere() -> None:
 )
 def test_an_editor_refuses_values_that_are_wrong_by_themselves(path: str, value: object) -> None:
     """Types, ranges and the forms of durations, percentages, names and times are in the schema."""
-    spec = yaml.safe_load(TEXTS[1])
+    spec = yaml.safe_load(TEXTS[2])
 
     assert VALIDATOR.is_valid(spec)
     assert not VALIDATOR.is_valid({**spec, path: value})
@@ -82,7 +100,7 @@ def test_an_editor_refuses_values_that_are_wrong_by_themselves(path: str, value:
 
 def test_a_variable_may_stand_for_any_value() -> None:
     """An editor does not mark ${PORT} where a number, a duration or a choice will be."""
-    spec = yaml.safe_load(TEXTS[1])
+    spec = yaml.safe_load(TEXTS[2])
     spec |= {
         "endpoint": {"replicas": {"min": "${N}", "max": "${N:-4}"}, "health": {"startup_timeout": "${T:-5m}"}},
         "rollout": {"strategy": "${STRATEGY}", "keep_revisions": "${N}"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mlscale.deployment import WHOLE, Content, Deployment, ScheduledBounds, StepPolicy, TargetPolicy
+from mlscale.deployment import WHOLE, Auxiliary, Content, Deployment, ScheduledBounds, StepPolicy, TargetPolicy
 from mlscale.plan.steps import Change
 from mlscale.quantities import duration_text
 
@@ -22,7 +22,7 @@ CONTENT = (
 def changes(asked: Deployment | None, seen: Deployment | None) -> tuple[Change, ...]:
     """Return the fields of `asked` that `seen` has otherwise, in a fixed order.
 
-    Live counts, replicas, address and phase are never a difference: they move by themselves.
+    Live counts, replicas, address, facts and phase are never a difference: they move by themselves.
     """
     before = fields(seen) if seen else {}
     after = fields(asked) if asked else {}
@@ -41,9 +41,10 @@ def fields(deployment: Deployment) -> Mapping[str, str]:
         found |= content_fields(deployment.stable.revision.content)
     scaling = deployment.scaling
     found["endpoint.replicas"] = bounds_text(scaling.min, scaling.max)
-    found |= {f"endpoint.autoscaling.target[{each.metric}]": _target_text(each) for each in scaling.target}
+    found |= {f"endpoint.autoscaling.target[{_metric_text(each)}]": _target_text(each) for each in scaling.target}
     found |= {f"endpoint.autoscaling.steps[{n}]": _step_text(each) for n, each in enumerate(scaling.steps)}
     found |= {f"endpoint.autoscaling.schedule[{n}]": _schedule_text(each) for n, each in enumerate(scaling.schedule)}
+    found |= {f"{each.kind}s.{each.key}": _content_text(each) for each in deployment.auxiliaries}
     found |= {f"labels.{key}": value for key, value in sorted(deployment.labels.items())}
     found |= {f"{deployment.identity.provider}.{key}": value for key, value in sorted(deployment.settings.items())}
     return found
@@ -80,9 +81,20 @@ def number_text(number: float) -> str:
     return f"{number:.0f}" if number == int(number) else repr(number)
 
 
+def _metric_text(policy: TargetPolicy) -> str:
+    return f"{policy.custom.namespace} {policy.custom.name}" if policy.custom else policy.metric.value
+
+
 def _target_text(policy: TargetPolicy) -> str:
     cooldowns = f"in {duration_text(policy.scale_in_cooldown)}, out {duration_text(policy.scale_out_cooldown)}"
-    return f"{number_text(policy.value)} (cooldown {cooldowns})"
+    custom = policy.custom
+    of = ", ".join(f"{key} {value}" for key, value in sorted(custom.dimensions.items())) if custom else ""
+    metric = f"{custom.statistic} of {of or 'all'} at " if custom else ""
+    return f"{metric}{number_text(policy.value)} (cooldown {cooldowns})"
+
+
+def _content_text(auxiliary: Auxiliary) -> str:
+    return ", ".join(f"{key} {value}" for key, value in auxiliary.content.items())
 
 
 def _step_text(policy: StepPolicy) -> str:

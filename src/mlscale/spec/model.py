@@ -2,258 +2,66 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from mlscale.quantities import (
-    DURATION_PATTERN,
-    PERCENT_PATTERN,
-    SIZE_PATTERN,
-    duration_of,
-    duration_text,
-    percent_of,
-    size_of,
-    size_text,
+from mlscale.spec.fields import (
+    LEAST_CPUS,
+    LONGEST_NAME,
+    MOST_CPUS,
+    MOST_GPUS,
+    MOST_REPLICAS,
+    NAME,
+    WHOLE_GI,
+    Account,
+    Bound,
+    BucketPlace,
+    Capacity,
+    Cron,
+    Duration,
+    EncryptionKey,
+    Framework,
+    Host,
+    Image,
+    Kind,
+    LabelKey,
+    LabelValue,
+    Lasting,
+    Latency,
+    Machines,
+    Metric,
+    Percentage,
+    Region,
+    RoleArn,
+    SecurityGroup,
+    Size,
+    Source,
+    Subnet,
+    TargetValue,
+    Text,
+    TimeZone,
+    TopicArn,
+    VariableName,
+    VariableValue,
+    Version,
+    Word,
+    Workspace,
 )
 
-NAME = r"[a-z](-?[a-z0-9]){0,39}"
-LONGEST_NAME = 40
-LONGEST_LABEL = 63
-LONGEST_DURATION = timedelta(days=366)
-MOST_REPLICAS = 1000
-LARGEST_BOUND = 1_000_000_000
-SMALLEST_TARGET = 0.001
-LEAST_CPUS, MOST_CPUS = 0.01, 4096
-LEAST_MEMORY, MOST_MEMORY = 2**24, 2**46
-MOST_GPUS = 64
-PROVIDERS_TO_COME = frozenset({"sagemaker", "vertex"})
+PROVIDERS_TO_COME = frozenset({"vertex"})
+MOST_SERVERLESS_GI = 6
+MOST_VOLUME_GI = 512
+LONGEST_SILENCE = timedelta(days=1)
+"""CloudWatch looks back no further than that by the minute."""
+Path: TypeAlias = tuple[str | int, ...]
+Misfit: TypeAlias = tuple[Path, str]
+"""What does not fit the rest: its path, and why. Where nothing stands at that path, it is missing."""
 PLACED = "placed"
-"""The type of a pydantic error whose context has `problems`: a path below the error's own, and why, for each."""
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OUR_VARIABLES = ("MLSCALE_", "AIP_", "SAGEMAKER_")
-_SECRETS = ("env:", "aws-sm:", "gcp-sm:")
-_LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_LABEL_VALUE = re.compile(r"[\w .:/=+@-]*")
-_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}|::[0-9a-f:]*")
-_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://|(registry):")
-_CRON_FIELDS = 5
-_FIVE_FIELDS = re.compile(r" *[^ ]+( +[^ ]+){4} *")
-_CRON_WORDS = re.compile(r"(?i)\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat|l)\b")
-_CRON = re.compile(r"[0-9*/,#? -]{9,100}")
-
-
-def _version(value: object) -> object:
-    if value in ("1", 1) and type(value) is not int:
-        raise ValueError("the number 1 is needed, without quotes")
-    return value
-
-
-def _duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("a duration has a unit: write it like 30s, 10m or 1h30m")  # noqa: TRY004, pydantic's way
-    duration = duration_of(value)
-    if duration > LONGEST_DURATION:
-        raise ValueError(f"{value} is too long: {LONGEST_DURATION.days} days at most")
-    return duration
-
-
-def _lasting(value: timedelta) -> timedelta:
-    if not value:
-        raise ValueError("it must be more than 0s")
-    return value
-
-
-def _bound(value: object, info: ValidationInfo) -> object:
-    if isinstance(value, str) and value.endswith("%"):
-        if (metric := info.data.get("metric", "cpu")) != "cpu":
-            raise ValueError(f"{value} is a percentage, and {metric} is a number")
-        return percent_of(value)
-    return value
-
-
-def _in_range(value: float) -> float:
-    if not 0 <= value <= LARGEST_BOUND:
-        raise ValueError(f"it must be 0 to {LARGEST_BOUND:,}")
-    return value
-
-
-def _reachable_target(value: float) -> float:
-    if value < SMALLEST_TARGET:
-        raise ValueError(f"it must be {SMALLEST_TARGET} at least")
-    return value
-
-
-def _variable_name(name: str) -> str:
-    if not _VARIABLE.fullmatch(name):
-        raise ValueError("a variable's name has letters, digits and _, and does not begin with a digit")
-    if name.startswith(_OUR_VARIABLES):
-        raise ValueError(f"{name} is set by mlscale; choose another name")
-    return name
-
-
-def _variable_value(value: str) -> str:
-    if value.startswith(_SECRETS):
-        raise ValueError("a reference to a secret is not available in this version")
-    return value
-
-
-def _label_key(key: str) -> str:
-    if not _LABEL_KEY.fullmatch(key):
-        raise ValueError(f"lower-case letters, digits, _ and -, a letter first, {LONGEST_LABEL} characters at most")
-    return key
-
-
-def _label_value(value: str) -> str:
-    if len(value) > LONGEST_LABEL:
-        raise ValueError(f"it has {len(value)} characters, {LONGEST_LABEL} at most")
-    if not _LABEL_VALUE.fullmatch(value):
-        raise ValueError("letters, digits, spaces and _ . : / = + - @ only")
-    return value
-
-
-def _source(value: str) -> str:
-    if found := _SCHEME.match(value):
-        raise ValueError(
-            f"a source from {found[1] or found[2]} is not available in this version; name a file or folder"
-        )
-    return value
-
-
-def _image(value: str) -> str:
-    if not _REFERENCE.fullmatch(value):
-        raise ValueError(f"{value[:60]!r} is no image: write it like registry.example.com/ml/iris:1.2")
-    return value
-
-
-def _size(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool):
-        raise ValueError("a size has a unit: write it like 512Mi or 4Gi")  # noqa: TRY004, pydantic's way
-    return size_of(value) if isinstance(value, str) else value
-
-
-def _memory(value: int) -> int:
-    if not LEAST_MEMORY <= value <= MOST_MEMORY:
-        raise ValueError(f"it must be {size_text(LEAST_MEMORY)} to {size_text(MOST_MEMORY)}")
-    return value
-
-
-def _workspace(value: str) -> str:
-    found = _SCHEME.match(value)
-    if found and found[1] not in ("s3", "gs"):
-        raise ValueError("a workspace is a folder, s3:// or gs://")
-    return value
-
-
-def _cron(value: str) -> str:
-    if not is_cron(value):
-        raise ValueError(f"{value[:60]!r} is not a time of cron: five fields, like 0 8 * * MON-FRI")
-    if not _comes(value):
-        raise ValueError(f"{value!r} never comes")
-    return value
-
-
-def is_cron(text: str) -> bool:
-    """Return whether `text` is a time in cron's five fields, without extensions that are random or hashed."""
-    from croniter import croniter
-
-    if len(text.split()) != _CRON_FIELDS or not _CRON.fullmatch(_CRON_WORDS.sub("0", text)):
-        return False
-    try:
-        return bool(croniter.is_valid(text))
-    except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError):
-        # croniter's own check lets the exceptions of its parser through for some texts.
-        return False
-
-
-def _comes(cron: str) -> bool:
-    from datetime import UTC, datetime
-
-    from croniter import CroniterBadDateError, croniter
-
-    try:
-        croniter(cron, datetime(2024, 1, 1, tzinfo=UTC)).get_next(datetime)
-    except CroniterBadDateError:
-        return False
-    return True
-
-
-def _timezone(value: str) -> str:
-    from zoneinfo import ZoneInfo
-
-    if value == "UTC":
-        return value
-    try:
-        ZoneInfo(value)
-    except (LookupError, ValueError, OSError):
-        raise ValueError(f"{value[:60]!r} is no time zone: use a name like Europe/Berlin") from None
-    return value
-
-
-def _pattern(pattern: re.Pattern[str]) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": f"^{pattern.pattern}$"})
-
-
-# The words of deployment.Kind and deployment.Metric; a test holds that. Nothing else of that module is needed here, and
-# making its dataclasses takes a twentieth of the time of `mlscale validate`.
-Kind: TypeAlias = Literal["realtime"]
-Metric: TypeAlias = Literal["invocations_per_replica", "concurrency", "cpu"]
-
-Text = Annotated[str, Field(min_length=1, max_length=4096)]
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    PlainSerializer(duration_text, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": f"^(?=.){DURATION_PATTERN}$"}),
-]
-Lasting = Annotated[Duration, AfterValidator(_lasting)]
-Bound = Annotated[
-    float,
-    BeforeValidator(_bound),
-    Field(allow_inf_nan=False),
-    AfterValidator(_in_range),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "minimum": 0, "maximum": LARGEST_BOUND},
-                {"type": "string", "pattern": f"^{PERCENT_PATTERN}$"},
-            ]
-        }
-    ),
-]
-Size = Annotated[
-    int,
-    BeforeValidator(_size),
-    AfterValidator(_memory),
-    PlainSerializer(size_text, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": f"^{SIZE_PATTERN}$"}),
-]
-VariableName = Annotated[str, AfterValidator(_variable_name), _pattern(_VARIABLE)]
-VariableValue = Annotated[str, AfterValidator(_variable_value)]
-LabelKey = Annotated[str, AfterValidator(_label_key), _pattern(_LABEL_KEY)]
-LabelValue = Annotated[
-    str, AfterValidator(_label_value), WithJsonSchema({"type": "string", "maxLength": LONGEST_LABEL})
-]
+"""The type of a pydantic error whose context has `problems`: misfits, their paths below the error's own."""
 
 
 class _Section(BaseModel):
@@ -265,7 +73,9 @@ class _Section(BaseModel):
 class Replicas(_Section):
     """A fixed count, or bounds of the replica count."""
 
-    min: int = Field(1, ge=1, le=MOST_REPLICAS, description="Replicas that always run.")
+    min: int = Field(
+        1, ge=0, le=MOST_REPLICAS, description="Replicas that always run; 0 for an endpoint of kind async alone."
+    )
     max: int = Field(
         1,
         ge=1,
@@ -299,14 +109,28 @@ def _not_below_min(value: int, info: ValidationInfo) -> int:
     return value
 
 
+class CustomMetric(_Section):
+    """A metric of your own, as CloudWatch has it."""
+
+    namespace: Word = Field(description="Its namespace, like CWAgent.")
+    name: Word = Field(description="Its name, like QueueWait.")
+    statistic: Literal["Average", "Minimum", "Maximum", "SampleCount", "Sum"] = Field(
+        "Average", description="What is made of a minute's values."
+    )
+    dimensions: dict[Word, Word] = Field({}, max_length=30, description="The dimensions by which it is found.")
+
+
 class Target(_Section):
     """Keep a metric near a value by adding and removing replicas."""
 
-    metric: Metric = Field(
-        description="Measured: invocations_per_replica (requests a minute), concurrency (open requests) or cpu."
+    metric: Metric | None = Field(
+        None,
+        description="Measured: invocations_per_replica (requests a minute), concurrency (open requests), cpu, gpu, or "
+        "queue_depth (waiting requests); left out where custom is there.",
     )
-    value: Annotated[Bound, AfterValidator(_reachable_target)] = Field(
-        description="The value to stay near, for each replica; cpu as a percentage like 70%."
+    custom: CustomMetric | None = Field(None, description="A metric of your own instead; for provider: sagemaker only.")
+    value: TargetValue = Field(
+        description="The value to stay near, for each replica; cpu and gpu as a percentage like 70%."
     )
     scale_in_cooldown: Duration = Field(
         timedelta(minutes=5), description="How long after any change of the count no replica is removed."
@@ -315,14 +139,22 @@ class Target(_Section):
         timedelta(seconds=30), description="How long after replicas were added no more are added."
     )
 
+    @model_validator(mode="after")
+    def _one_metric(self) -> Target:
+        if (self.metric is None) == (self.custom is None):
+            raise ValueError("a target has either metric or custom")
+        return self
+
 
 class StepRule(_Section):
     """Add or remove replicas while a metric is beyond a bound."""
 
     metric: Metric = Field(
-        description="What is compared, for each replica: invocations_per_replica, concurrency or cpu."
+        description="What is compared, for each replica: invocations_per_replica, concurrency, cpu, gpu or queue_depth."
     )
-    above: Bound | None = Field(None, description="Act while the metric is above this; cpu as a percentage like 85%.")
+    above: Bound | None = Field(
+        None, description="Act while the metric is above this; cpu and gpu as a percentage like 85%."
+    )
     below: Bound | None = Field(
         None, description="Act while the metric is below this; a step has either above or below."
     )
@@ -348,14 +180,12 @@ class StepRule(_Section):
 class ScheduleEntry(_Section):
     """Other bounds from a time on, until the next entry's time."""
 
-    cron: Annotated[str, AfterValidator(_cron), _pattern(_FIVE_FIELDS)] = Field(
+    cron: Cron = Field(
         description="When it begins: minute, hour, day of month, month and day of week, like 0 8 * * MON-FRI."
     )
-    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
-        "UTC", description="The time zone of that time, by its IANA name like Europe/Berlin."
-    )
-    min: int | None = Field(None, ge=1, le=MOST_REPLICAS, description="Replicas that always run from then on.")
-    max: int | None = Field(None, ge=1, le=MOST_REPLICAS, description="Replicas that run at most from then on.")
+    timezone: TimeZone = Field("UTC", description="The time zone of that time, by its IANA name like Europe/Berlin.")
+    min: int | None = Field(None, ge=0, le=MOST_REPLICAS, description="Replicas that always run from then on.")
+    max: int | None = Field(None, ge=0, le=MOST_REPLICAS, description="Replicas that run at most from then on.")
 
     @field_validator("max")
     @classmethod
@@ -379,9 +209,9 @@ class Autoscaling(_Section):
     @field_validator("target")
     @classmethod
     def _each_metric_once(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
-        metrics = [each.metric for each in value]
+        metrics = [each.metric or (each.custom and f"{each.custom.namespace} {each.custom.name}") for each in value]
         _refuse(
-            ((number, "metric"), f"two targets follow {metric}")
+            ((number, "custom" if value[number].custom else "metric"), f"two targets follow {metric}")
             for number, metric in enumerate(metrics)
             if metric in metrics[:number]
         )
@@ -409,22 +239,22 @@ class Model(_Section):
         }
     )
 
-    image: Annotated[Text, AfterValidator(_image), _pattern(_REFERENCE)] | None = Field(
+    image: Image | None = Field(
         None,
         description="Container image that serves by itself, by SageMaker's or Vertex AI's contract; then source may be "
         "left out, and what else says how mlscale serves must be.",
     )
-    source: Annotated[Text, AfterValidator(_source)] | None = Field(
+    source: Source | None = Field(
         None,
         validate_default=True,
         description="Folder, file or .tar.gz of the model, relative to the spec; needed unless there is an image, "
         "which has it in /opt/ml/model.",
     )
-    framework: Literal["onnx", "sklearn", "xgboost", "lightgbm", "pytorch", "custom"] | None = Field(
+    framework: Framework | None = Field(
         None,
         validate_default=True,
-        description="Who loads it: onnx, sklearn, xgboost, lightgbm, pytorch (TorchScript), or custom with a handler "
-        "of your own; needed unless there is an image.",
+        description="Who loads it: onnx, sklearn, xgboost, lightgbm, pytorch (TorchScript), tensorflow and "
+        "huggingface (both for a cloud), or custom with a handler of your own; needed unless there is an image.",
     )
     framework_version: Text | None = Field(None, description='Version of the framework, in quotes: "1.10".')
     requirements: Text | None = Field(
@@ -461,10 +291,58 @@ class Accelerator(_Section):
     )
 
 
+class Serverless(_Section):
+    """A serverless endpoint's size."""
+
+    memory: Size = Field("2Gi", validate_default=True, description="Memory of each worker: 1Gi to 6Gi, whole Gi.")
+    concurrency: int = Field(20, ge=1, le=200, description="Requests that are worked on at the same time, at most.")
+    provisioned: int | None = Field(
+        None, ge=1, le=200, description="Requests for which workers are kept warm, which bills by the hour."
+    )
+
+    @field_validator("memory")
+    @classmethod
+    def _whole(cls, value: int) -> int:
+        if value % WHOLE_GI or value > MOST_SERVERLESS_GI * WHOLE_GI:
+            raise ValueError("it must be 1Gi, 2Gi, 3Gi, 4Gi, 5Gi or 6Gi")
+        return value
+
+    @field_validator("provisioned")
+    @classmethod
+    def _in_concurrency(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value > info.data.get("concurrency", value):
+            raise ValueError(f"provisioned {value} is more than concurrency {info.data['concurrency']}")
+        return value
+
+
+class AsyncInference(_Section):
+    """Where an async endpoint puts its answers, and whom it tells."""
+
+    output: BucketPlace = Field(description="Place of the answers, like s3://bucket/answers.")
+    failures: BucketPlace | None = Field(
+        None, description="Place of what could not be answered; beside the answers if left out."
+    )
+    concurrency: int | None = Field(None, ge=1, le=1000, description="Requests that a replica gets at the same time.")
+    notify_success: TopicArn | None = Field(None, description="SNS topic that is told of each answer.")
+    notify_error: TopicArn | None = Field(None, description="SNS topic that is told of each failure.")
+
+
 class Endpoint(_Section):
     """How the model is served."""
 
-    kind: Kind = Field("realtime", description="How requests reach the model; realtime answers while one waits.")
+    kind: Kind = Field(
+        "realtime",
+        description="How requests reach the model: realtime answers while one waits, serverless does so without "
+        "machines of your own, async takes them from a queue.",
+    )
+    machine: Machines = Field(
+        (), description="Machine type, or up to five in order of preference; for a cloud, which needs it."
+    )
+    capacity: Capacity = Field("on_demand", description="How machines are had: on_demand.")
+    serverless: Serverless | None = Field(None, description="Size of a serverless endpoint; for that kind only.")
+    async_inference: AsyncInference | None = Field(
+        None, description="Where an async endpoint puts its answers; needed for that kind, and for no other."
+    )
     replicas: Replicas = Field(
         Replicas.model_construct(), description="How many copies of the model run: a fixed count, or min and max."
     )
@@ -474,13 +352,6 @@ class Endpoint(_Section):
     accelerator: Accelerator | None = Field(None, description="GPUs of each replica; for runtime: docker only.")
     health: HealthCheck = Field(HealthCheck.model_construct(), description="How a replica shows that it can serve.")
 
-    @field_validator("kind", mode="before")
-    @classmethod
-    def _known(cls, value: object) -> object:
-        if value in ("serverless", "async"):
-            raise ValueError(f"{value} is not available in this version; use realtime")
-        return value
-
     @field_validator("autoscaling")
     @classmethod
     def _fits_replicas(cls, value: Autoscaling, info: ValidationInfo) -> Autoscaling:
@@ -488,8 +359,56 @@ class Endpoint(_Section):
             _refuse(_misfits(value, replicas))
         return value
 
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Endpoint:
+        _refuse(_other_kinds(self))
+        return self
 
-def _misfits(autoscaling: Autoscaling, replicas: Replicas) -> Iterator[tuple[tuple[str | int, ...], str]]:
+
+def _other_kinds(endpoint: Endpoint) -> Iterator[Misfit]:
+    """Yield what is there and belongs to another kind of endpoint, or lacks and belongs to this one."""
+    kind = endpoint.kind
+    if kind != "serverless" and endpoint.serverless is not None:
+        yield ("serverless",), f"it is for kind: serverless, and this is {kind}"
+    if kind != "async" and endpoint.async_inference is not None:
+        yield ("async_inference",), f"it is for kind: async, and this is {kind}"
+    match kind:
+        case "realtime":
+            yield from _waiting(endpoint)
+        case "serverless":
+            for key in ("machine", "replicas", "autoscaling", "accelerator"):
+                if getattr(endpoint, key) != Endpoint.model_fields[key].default:
+                    yield (key,), "a serverless endpoint has none: serverless: {memory, concurrency} is its size"
+        case "async":
+            if endpoint.async_inference is None:
+                yield ("async_inference",), "kind: async needs it, with output: s3://bucket/folder"
+            if endpoint.replicas.min == 0 and endpoint.autoscaling == Autoscaling.model_construct():
+                yield ("replicas", "min"), "no autoscaling would ever remove the last replica"
+
+
+def _waiting(endpoint: Endpoint) -> Iterator[Misfit]:
+    """Yield what is for requests that wait in a queue."""
+    schedule = endpoint.autoscaling.schedule
+    bounds: list[tuple[Path, int | None]] = [(("replicas", "min"), endpoint.replicas.min)]
+    bounds += [(("autoscaling", "schedule", number, "min"), entry.min) for number, entry in enumerate(schedule)]
+    bounds += [(("autoscaling", "schedule", number, "max"), entry.max) for number, entry in enumerate(schedule)]
+    for path, bound in bounds:
+        if bound == 0:
+            yield path, "0 replicas answer nothing: that is for kind: async, where requests wait"
+    for path, metric in followed(endpoint.autoscaling):
+        if metric == "queue_depth":
+            yield ("autoscaling", *path), "requests wait in a queue for kind: async only"
+
+
+def followed(autoscaling: Autoscaling) -> Iterator[tuple[Path, str | None]]:
+    """Yield the path of each metric below `autoscaling`, and its name; None for one of the user's own."""
+    for number, target in enumerate(autoscaling.target):
+        yield ("target", number, "custom" if target.custom else "metric"), target.metric
+    for number, step in enumerate(autoscaling.steps):
+        yield ("steps", number, "metric"), step.metric
+
+
+def _misfits(autoscaling: Autoscaling, replicas: Replicas) -> Iterator[Misfit]:
     if replicas.min == replicas.max and not autoscaling.schedule:
         for key in ("target", "steps"):
             if getattr(autoscaling, key):
@@ -507,7 +426,7 @@ def _misfits(autoscaling: Autoscaling, replicas: Replicas) -> Iterator[tuple[tup
             )
 
 
-def _refuse(problems: Iterator[tuple[tuple[str | int, ...], str]]) -> None:
+def _refuse(problems: Iterator[Misfit]) -> None:
     found = tuple(problems)
     if found:
         raise PydanticCustomError(PLACED, "it does not fit the rest", {"problems": found})
@@ -550,7 +469,7 @@ class LocalSettings(_Section):
     allow_remote: bool = Field(
         default=False, description="Allow a host that other machines can reach; nobody there needs to log in."
     )
-    host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
+    host: Host = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(
         0, ge=0, le=65535, description="Port that the gateway listens on; with 0 the system chooses one, and it stays."
     )
@@ -566,31 +485,103 @@ class LocalSettings(_Section):
     @field_validator("host")
     @classmethod
     def _reachable(cls, value: str, info: ValidationInfo) -> str:
-        if not _ADDRESS.fullmatch(value):
-            raise ValueError(f"{value[:60]!r} is no address")
         if not info.data.get("allow_remote", True) and not _is_loopback(value):
             raise ValueError(f"{value} can be reached from other machines: that needs allow_remote: true")
         return value
 
 
 def _is_loopback(host: str) -> bool:
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
+class DataCapture(_Section):
+    """Requests and answers that are kept, for monitoring."""
+
+    share: Percentage = Field(description="How many of them, like 10%.")
+    destination: BucketPlace = Field(description="Where they are kept, like s3://bucket/captured.")
+
+    @field_validator("share")
+    @classmethod
+    def _whole(cls, value: float) -> float:
+        if value % 1:
+            raise ValueError("it must be a whole percentage")
+        return value
+
+
+class SageMakerSettings(_Section):
+    """Settings of the SageMaker provider."""
+
+    role: RoleArn | None = Field(None, description="ARN of the role that the model runs as; needed.")
+    uploads: BucketPlace | None = Field(
+        None, description="Where model archives go; below the workspace if that is in S3 and this is left out."
+    )
+    subnets: tuple[Subnet, ...] = Field((), max_length=16, description="Subnets of your VPC for the model's traffic.")
+    security_groups: tuple[SecurityGroup, ...] = Field(
+        (), max_length=5, description="Security groups there; needed with subnets, and for nothing else."
+    )
+    network_isolation: bool = Field(default=False, description="Let the container call nothing outside.")
+    kms_key: EncryptionKey | None = Field(
+        None, description="Key that encrypts the machines' disks: its id, ARN or alias."
+    )
+    volume_size: Size | None = Field(None, description="Disk of each replica, in whole Gi like 50Gi.")
+    data_capture: DataCapture | None = Field(None, description="Requests and answers that are kept.")
+    dashboard: bool = Field(default=False, description="Make a CloudWatch dashboard, which may bill by the month.")
+
+    @field_validator("volume_size")
+    @classmethod
+    def _whole(cls, value: int | None) -> int | None:
+        if value is not None and (value % WHOLE_GI or value > MOST_VOLUME_GI * WHOLE_GI):
+            raise ValueError(f"it must be 1Gi to {MOST_VOLUME_GI}Gi, whole Gi")
+        return value
+
+    @model_validator(mode="after")
+    def _whole_vpc(self) -> SageMakerSettings:
+        absent = [key for key in ("subnets", "security_groups") if not getattr(self, key)]
+        _refuse(((key,), "subnets and security_groups go together") for key in absent if len(absent) == 1)
+        return self
+
+
+class Alarms(_Section):
+    """What to be told of."""
+
+    p99_latency: Latency | None = Field(
+        None, description="Tell when one request of a hundred takes longer in the model, like 500ms."
+    )
+    error_rate: Percentage | None = Field(None, description="Tell when more requests than this share fail, like 1%.")
+    no_invocations: Lasting | None = Field(None, description="Tell when no request came for this long, like 15m.")
+    notify: tuple[TopicArn, ...] = Field((), max_length=5, description="SNS topics that are told.")
+
+    @field_validator("no_invocations")
+    @classmethod
+    def _minutes(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and (value.total_seconds() % 60 or value > LONGEST_SILENCE):
+            raise ValueError("it must be whole minutes, 1 day at most")
+        return value
+
+
 class Spec(_Section):
     """One model in production."""
 
-    version: Annotated[Literal[1], BeforeValidator(_version)] = Field(description="Version of the spec language: 1.")
+    version: Version = Field(description="Version of the spec language: 1.")
     name: str = Field(
         pattern=f"^{NAME}$",
         max_length=LONGEST_NAME,
         description="Name of the deployment; names of resources derive from it.",
     )
-    provider: Literal["local"] = Field(description="Where it runs: local is this machine.")
-    workspace: Annotated[Text, AfterValidator(_workspace)] | None = Field(
+    provider: Literal["local", "sagemaker"] = Field(
+        description="Where it runs: local is this machine, sagemaker is Amazon SageMaker."
+    )
+    region: Region | None = Field(None, description="Region of the cloud, like us-east-1; needed there.")
+    account: Account | None = Field(
+        None,
+        description="AWS account, in quotes; nothing is changed if the credentials are for another.",
+    )
+    workspace: Workspace | None = Field(
         None,
         description="Folder, s3:// or gs:// of lease, journal and revisions; .mlscale/ beside the spec if left out.",
     )
@@ -600,6 +591,10 @@ class Spec(_Section):
     model: Model = Field(description="What is served.")
     endpoint: Endpoint = Field(Endpoint.model_construct(), description="How the model is served.")
     rollout: Rollout = Field(Rollout.model_construct(), description="How a new revision takes over.")
+    alarms: Alarms = Field(Alarms.model_construct(), description="What to be told of; for provider: sagemaker only.")
+    sagemaker: SageMakerSettings = Field(
+        SageMakerSettings.model_construct(), description="Settings of the SageMaker provider."
+    )
     local: LocalSettings = Field(LocalSettings.model_construct(), description="Settings of the local provider.")
 
     @property
@@ -607,31 +602,9 @@ class Spec(_Section):
         """Whether a replica is a container."""
         return self.local.runtime == "docker" or (self.local.runtime is None and self.model.image is not None)
 
-    @model_validator(mode="after")
-    def _fits_runtime(self) -> Spec:
-        if not self.in_containers:
-            _refuse(_needs_containers(self))
-        return self
-
     @field_validator("provider", mode="before")
     @classmethod
     def _here(cls, value: Any) -> Any:
         if isinstance(value, str) and value in PROVIDERS_TO_COME:
-            raise ValueError(f"provider {value} is not available in this version; use local")
+            raise ValueError(f"provider {value} is not available in this version; use local or sagemaker")
         return value
-
-
-def _needs_containers(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    if spec.model.image is not None:
-        yield ("local", "runtime"), "an image runs as a container: write docker, or leave it out"
-    if spec.endpoint.accelerator is not None:
-        yield (
-            ("endpoint", "accelerator"),
-            "a process sees every GPU of this machine; to give it some, write local: {runtime: docker}",
-        )
-    for key in ("cpus", "memory"):
-        if getattr(spec.local.resources, key) is not None:
-            yield (
-                ("local", "resources", key),
-                "a process has no limits of its own; to give it some, write local: {runtime: docker}",
-            )

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from mlscale.errors import Problem, SpecInvalid
 from mlscale.spec import model
-from mlscale.spec.model import LONGEST_NAME, Spec
+from mlscale.spec.fields import LONGEST_NAME
+from mlscale.spec.fit import misfits
+from mlscale.spec.model import Spec
 from mlscale.spec.nodes import Path, Place, Tree, shown, tree_of, typed, unprintable, value_of
 
 _VARIABLE = re.compile(
@@ -172,6 +174,8 @@ class _Draft:
         except ValidationError as error:
             for each in error.errors(include_url=False, include_input=True):
                 self._add(each)
+        for path, why in misfits(spec) if spec else ():
+            self._misfit(path, why)
         if spec is None or self._problems:
             unique = dict.fromkeys(sorted(self._problems, key=lambda each: (not each.line, each.line, each.column)))
             raise SpecInvalid(tuple(unique))
@@ -214,7 +218,7 @@ class _Draft:
     def _add(self, error: Any) -> None:
         of_key = error["loc"][-1:] == ("[key]",)
         path = self._path_of(error["loc"][:-1] if of_key else error["loc"])
-        if any(self._source(path[:length]) in self._tree.spoiled for length in range(len(path) + 1)):
+        if self._is_spoiled(path):
             return
         match error["type"]:
             case "extra_forbidden":
@@ -225,24 +229,40 @@ class _Draft:
                 self._problem(path[:-1], f"{_dotted(path)} is missing", "", _described(path), of_key=True)
             case model.PLACED:
                 for below, why in error["ctx"]["problems"]:
-                    self._problem((*path, *below), f"{_dotted((*path, *below))} is not valid", why)
+                    self._misfit((*path, *below), why)
             case _:
                 what = f"{_dotted(path)} is not valid" if path else "the spec is not valid"
                 self._problem(path, what, *self._words(error, path), of_key=of_key)
 
-    def _path_of(self, loc: tuple[str | int, ...]) -> Path:
+    def _is_spoiled(self, path: Path) -> bool:
+        return any(self._source(path[:length]) in self._tree.spoiled for length in range(len(path) + 1))
+
+    def _misfit(self, path: Path, why: str) -> None:
+        """Add a problem at `path`: that it is missing, if it does not stand there and could."""
+        written, holder = self._written(path)
+        if self._is_spoiled(written):
+            return
+        if written != path and isinstance(holder, dict):
+            self._problem(written, f"{_dotted(path)} is missing", why, of_key=True)
+        else:
+            self._problem(written, f"{_dotted(written)} is not valid", why)
+
+    def _path_of(self, loc: Path) -> Path:
         """Return the part of pydantic's location that stands in the file (it adds names of functions and unions)."""
-        path: list[str | int] = []
+        path, holder = self._written(loc)
+        return loc if len(path) == len(loc) - 1 and isinstance(holder, dict) else path
+
+    def _written(self, path: Path) -> tuple[Path, Any]:
+        """Return as much of `path` as stands in the spec, and the value there."""
         value = self._value
-        for part in loc:
+        for length, part in enumerate(path):
             inside = (isinstance(value, dict) and part in value) or (
                 isinstance(value, list) and isinstance(part, int) and part < len(value)
             )
             if not inside:
-                return (*path, part) if part == loc[-1] and isinstance(value, dict) else tuple(path)
+                return path[:length], value
             value = value[part]
-            path.append(part)
-        return tuple(path)
+        return path, value
 
     def _is_written(self, path: Path) -> bool:
         value = self._value
@@ -318,6 +338,8 @@ class _Draft:
             case "greater_than_equal" | "less_than_equal":
                 bound = f"{context['ge']} at least" if "ge" in context else f"{context['le']} at most"
                 return f"it is {_shown(value)}, {bound}", ""
+            case "too_long":
+                return f"it has {context['actual_length']} entries, {context['max_length']} at most", ""
             case "tuple_type":
                 return f"it is {_shown(value)}, a list is needed", "begin each entry with a dash"
             case kind:

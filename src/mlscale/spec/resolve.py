@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from mlscale.deployment import (
     TO_BUILD,
     WHOLE,
+    Auxiliary,
+    AuxiliaryKind,
     Content,
+    CustomMetric,
     Deployment,
     Health,
     Identity,
@@ -24,8 +27,8 @@ from mlscale.deployment import (
     TargetPolicy,
     revision_of,
 )
-from mlscale.quantities import size_text
-from mlscale.spec.model import Endpoint, Spec
+from mlscale.quantities import duration_text, latency_text, percent_text, size_text
+from mlscale.spec.model import Endpoint, Serverless, Spec, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,11 @@ class Digests:
 
 def identity_of(spec: Spec) -> Identity:
     """Return where the deployment is and what it is called."""
-    return Identity(spec.provider, spec.name)
+    if spec.provider == "local":
+        return Identity(spec.provider, spec.name)
+    role = spec.sagemaker.role
+    account = spec.account or (role.split(":")[4] if role else None)  # a role serves in its own account only
+    return Identity(spec.provider, spec.name, account, spec.region)
 
 
 def wish_of(spec: Spec) -> RolloutWish:
@@ -65,7 +72,7 @@ def deployment_of(spec: Spec, digests: Digests, sources: Mapping[str, str]) -> D
         framework_version=spec.model.framework_version,
         handler=digests.handler,
         requirements=digests.requirements,
-        image=(spec.model.image or TO_BUILD) if spec.in_containers else None,
+        image=_image(spec),
         runtime=digests.runtime,
         environment=dict(spec.model.environment),
         machine=_machine(spec),
@@ -77,14 +84,80 @@ def deployment_of(spec: Spec, digests: Digests, sources: Mapping[str, str]) -> D
         revisions=(ServedRevision(revision_of(content), Role.STABLE, WHOLE),),
         scaling=_scaling(spec.endpoint),
         labels=dict(spec.labels),
-        settings={"host": spec.local.host, "port": str(spec.local.port)},
+        settings=_settings(spec),
         sources=dict(sources),
+        auxiliaries=_auxiliaries(spec),
         spec_hash=hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:16],
     )
 
 
+def ignored_by(spec: Spec) -> tuple[str, ...]:
+    """Return a line for each thing that the spec says, and its provider has no use for."""
+    if spec.provider != "local":
+        return ()
+    alarms = any(getattr(spec.alarms, key) is not None for key in ("p99_latency", "error_rate", "no_invocations"))
+    return (
+        *(("endpoint.machine is for a cloud: it changes nothing here",) if spec.endpoint.machine else ()),
+        *(("alarms are for a cloud: nothing watches a deployment on this machine",) if alarms else ()),
+    )
+
+
+def _image(spec: Spec) -> str | None:
+    """Return the image that the spec names; on this machine also the one to build, where replicas are containers."""
+    if spec.provider == "local" and not spec.in_containers:
+        return None
+    return spec.model.image or (TO_BUILD if spec.provider == "local" else None)
+
+
+def _settings(spec: Spec) -> dict[str, str]:
+    if spec.provider == "local":
+        return {"host": spec.local.host, "port": str(spec.local.port)}
+    own, serverless, answers = spec.sagemaker, spec.endpoint.serverless, spec.endpoint.async_inference
+    capture = own.data_capture
+    if spec.endpoint.kind == "serverless" and serverless is None:
+        serverless = Serverless()
+    found = {
+        "role": own.role,
+        "subnets": " ".join(sorted(own.subnets)),
+        "security_groups": " ".join(sorted(own.security_groups)),
+        "network_isolation": "true" if own.network_isolation else None,
+        "kms_key": own.kms_key,
+        "volume_size": size_text(own.volume_size) if own.volume_size else None,
+        "data_capture": f"{percent_text(capture.share)} to {capture.destination}" if capture else None,
+        "serverless.memory": size_text(serverless.memory) if serverless else None,
+        "serverless.concurrency": str(serverless.concurrency) if serverless else None,
+        "serverless.provisioned": str(serverless.provisioned) if serverless and serverless.provisioned else None,
+        "async_inference.output": answers.output if answers else None,
+        "async_inference.failures": answers.failures if answers else None,
+        "async_inference.concurrency": str(answers.concurrency) if answers and answers.concurrency else None,
+        "async_inference.notify_success": answers.notify_success if answers else None,
+        "async_inference.notify_error": answers.notify_error if answers else None,
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _auxiliaries(spec: Spec) -> tuple[Auxiliary, ...]:
+    if spec.provider == "local":
+        return ()
+    alarms = spec.alarms
+    wanted = {
+        "p99_latency": ("above", latency_text(alarms.p99_latency) if alarms.p99_latency else None),
+        "error_rate": ("above", percent_text(alarms.error_rate) if alarms.error_rate else None),
+        "no_invocations": ("for", duration_text(alarms.no_invocations) if alarms.no_invocations else None),
+    }
+    told = {"notify": " ".join(sorted(alarms.notify))} if alarms.notify else {}
+    found = [
+        Auxiliary(AuxiliaryKind.ALARM, key, {word: value, **told}) for key, (word, value) in wanted.items() if value
+    ]
+    if spec.sagemaker.dashboard:
+        found.append(Auxiliary(AuxiliaryKind.DASHBOARD, "endpoint", {"shows": "requests, latency, machines"}))
+    return tuple(found)
+
+
 def _machine(spec: Spec) -> tuple[str, ...]:
-    """Return what a replica gets of this machine, a `key=value` each."""
+    """Return the cloud's machine types by preference; here what a replica gets of this machine, a `key=value` each."""
+    if spec.provider != "local":
+        return spec.endpoint.machine
     resources, accelerator = spec.local.resources, spec.endpoint.accelerator
     found = {
         "cpus": None if resources.cpus is None else f"{resources.cpus:g}",
@@ -96,11 +169,19 @@ def _machine(spec: Spec) -> tuple[str, ...]:
 
 def _scaling(endpoint: Endpoint) -> Scaling:
     policies = endpoint.autoscaling
+    if endpoint.kind == "serverless":
+        return Scaling(min=0, max=0)
     return Scaling(
         min=endpoint.replicas.min,
         max=endpoint.replicas.max,
         target=tuple(
-            TargetPolicy(Metric(each.metric), each.value, each.scale_in_cooldown, each.scale_out_cooldown)
+            TargetPolicy(
+                Metric(each.metric or "custom"),
+                each.value,
+                each.scale_in_cooldown,
+                each.scale_out_cooldown,
+                _custom(each),
+            )
             for each in policies.target
         ),
         steps=tuple(
@@ -108,3 +189,8 @@ def _scaling(endpoint: Endpoint) -> Scaling:
         ),
         schedule=tuple(ScheduledBounds(each.cron, each.timezone, each.min, each.max) for each in policies.schedule),
     )
+
+
+def _custom(target: Target) -> CustomMetric | None:
+    own = target.custom
+    return CustomMetric(own.namespace, own.name, own.statistic, dict(own.dimensions)) if own else None

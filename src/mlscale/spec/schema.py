@@ -8,7 +8,8 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from mlscale.quantities import duration_text
-from mlscale.spec.model import MOST_REPLICAS, Spec
+from mlscale.spec.fields import MOST_REPLICAS
+from mlscale.spec.model import Spec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -1,0 +1,376 @@
+"""The values that keys of the spec take: how each is written, read and checked."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
+
+from mlscale.quantities import (
+    DURATION_PATTERN,
+    LATENCY_PATTERN,
+    PERCENT_PATTERN,
+    SIZE_PATTERN,
+    duration_of,
+    duration_text,
+    latency_of,
+    latency_text,
+    percent_of,
+    percent_text,
+    size_of,
+    size_text,
+)
+
+NAME = r"[a-z](-?[a-z0-9]){0,39}"
+LONGEST_NAME = 40
+LONGEST_LABEL = 63
+LONGEST_DURATION = timedelta(days=366)
+MOST_REPLICAS = 1000
+LARGEST_BOUND = 1_000_000_000
+SMALLEST_TARGET = 0.001
+WHOLE_GI = 2**30
+LEAST_CPUS, MOST_CPUS = 0.01, 4096
+LEAST_MEMORY, MOST_MEMORY = 2**24, 2**46
+MOST_GPUS = 64
+MOST_MACHINES = 5
+"""An instance pool of SageMaker has no more."""
+WHOLE_PERCENT = 100
+LONGEST_LATENCY = timedelta(hours=1)
+"""An async endpoint's request may take as long; no other may."""
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+_OUR_VARIABLES = ("MLSCALE_", "AIP_", "SAGEMAKER_")
+_SECRETS = ("env:", "aws-sm:", "gcp-sm:")
+_LABEL_KEY = r"[a-z][a-z0-9_-]{0,62}"
+_LABEL_VALUE = r"[\w .:/=+@-]*"
+_ADDRESS = r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}|::[0-9a-f:]*"
+_REFERENCE = r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}"
+_SCHEME = r"([a-z][a-z0-9+.-]*)://|(registry):"
+_MACHINE = r"[a-z0-9][a-z0-9.-]{0,62}"
+_REGION = r"[a-z]{2}(-[a-z]+){1,3}-[0-9]"
+_ACCOUNT = r"[0-9]{12}"
+_BUCKET = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?"
+_ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+"
+_TOPIC = r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]+"
+_SUBNET = r"subnet-[0-9a-zA-Z]{1,25}"
+_SECURITY_GROUP = r"sg-[0-9a-zA-Z]{1,29}"
+_KEY = r"[A-Za-z0-9:/_-]{1,2048}"
+_CRON_FIELDS = 5
+_FIVE_FIELDS = r" *[^ ]+( +[^ ]+){4} *"
+_CRON_WORDS = r"(?i)\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat|l)\b"
+_CRON = r"[0-9*/,#? -]{9,100}"
+
+
+def _version(value: object) -> object:
+    if value in ("1", 1) and type(value) is not int:
+        raise ValueError("the number 1 is needed, without quotes")
+    return value
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("a duration has a unit: write it like 30s, 10m or 1h30m")  # noqa: TRY004, pydantic's way
+    duration = duration_of(value)
+    if duration > LONGEST_DURATION:
+        raise ValueError(f"{value} is too long: {LONGEST_DURATION.days} days at most")
+    return duration
+
+
+def _lasting(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("it must be more than 0s")
+    return value
+
+
+def _bound(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str) or not value.endswith("%"):
+        return value
+    if info.data.get("custom"):
+        raise ValueError(f"{value} is a percentage, and a metric of your own is a number")
+    if (metric := info.data.get("metric")) not in (None, "cpu", "gpu"):
+        raise ValueError(f"{value} is a percentage, and {metric} is a number")
+    return percent_of(value)
+
+
+def _in_range(value: float) -> float:
+    if not 0 <= value <= LARGEST_BOUND:
+        raise ValueError(f"it must be 0 to {LARGEST_BOUND:,}")
+    return value
+
+
+def _reachable_target(value: float) -> float:
+    if value < SMALLEST_TARGET:
+        raise ValueError(f"it must be {SMALLEST_TARGET} at least")
+    return value
+
+
+def _latency(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("a latency has a unit: write it like 500ms or 1.5s")  # noqa: TRY004, pydantic's way
+    latency = latency_of(value)
+    if latency > LONGEST_LATENCY:
+        raise ValueError(f"{value} is too long: {duration_text(LONGEST_LATENCY)} at most")
+    return latency
+
+
+def _percentage(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("a percentage has its sign: write it like 1%")  # noqa: TRY004, pydantic's way
+    return percent_of(value)
+
+
+def _share(value: float) -> float:
+    if not 0 < value <= WHOLE_PERCENT:
+        raise ValueError("it must be more than 0% and 100% at most")
+    return value
+
+
+def _like(pattern: str, noun: str, example: str) -> AfterValidator:
+    """Return the check that a text is of a form, which says what it should be otherwise."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"{value[:60]!r} is no {noun}: write it like {example}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _folder(place: str) -> str:
+    return place.rstrip("/")
+
+
+def _several(value: object) -> object:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _capacity(value: object) -> object:
+    if value == "spot":
+        raise ValueError("an endpoint on spot capacity is not available: neither SageMaker nor this machine has one")
+    return value
+
+
+def _variable_name(name: str) -> str:
+    if not re.fullmatch(_VARIABLE, name):
+        raise ValueError("a variable's name has letters, digits and _, and does not begin with a digit")
+    if name.startswith(_OUR_VARIABLES):
+        raise ValueError(f"{name} is set by mlscale; choose another name")
+    return name
+
+
+def _variable_value(value: str) -> str:
+    if value.startswith(_SECRETS):
+        raise ValueError("a reference to a secret is not available in this version")
+    return value
+
+
+def _label_key(key: str) -> str:
+    if not re.fullmatch(_LABEL_KEY, key):
+        raise ValueError(f"lower-case letters, digits, _ and -, a letter first, {LONGEST_LABEL} characters at most")
+    return key
+
+
+def _label_value(value: str) -> str:
+    if len(value) > LONGEST_LABEL:
+        raise ValueError(f"it has {len(value)} characters, {LONGEST_LABEL} at most")
+    if not re.fullmatch(_LABEL_VALUE, value):
+        raise ValueError("letters, digits, spaces and _ . : / = + - @ only")
+    return value
+
+
+def _source(value: str) -> str:
+    if found := re.match(_SCHEME, value):
+        raise ValueError(
+            f"a source from {found[1] or found[2]} is not available in this version; name a file or folder"
+        )
+    return value
+
+
+def _size(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError("a size has a unit: write it like 512Mi or 4Gi")  # noqa: TRY004, pydantic's way
+    return size_of(value) if isinstance(value, str) else value
+
+
+def _memory(value: int) -> int:
+    if not LEAST_MEMORY <= value <= MOST_MEMORY:
+        raise ValueError(f"it must be {size_text(LEAST_MEMORY)} to {size_text(MOST_MEMORY)}")
+    return value
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(_ADDRESS, value):
+        raise ValueError(f"{value[:60]!r} is no address")
+    return value
+
+
+def _workspace(value: str) -> str:
+    found = re.match(_SCHEME, value)
+    if found and found[1] not in ("s3", "gs"):
+        raise ValueError("a workspace is a folder, s3:// or gs://")
+    return value
+
+
+def _cron(value: str) -> str:
+    if not is_cron(value):
+        raise ValueError(f"{value[:60]!r} is not a time of cron: five fields, like 0 8 * * MON-FRI")
+    if not _comes(value):
+        raise ValueError(f"{value!r} never comes")
+    return value
+
+
+def is_cron(text: str) -> bool:
+    """Return whether `text` is a time in cron's five fields, without extensions that are random or hashed."""
+    from croniter import croniter
+
+    if len(text.split()) != _CRON_FIELDS or not re.fullmatch(_CRON, re.sub(_CRON_WORDS, "0", text)):
+        return False
+    try:
+        return bool(croniter.is_valid(text))
+    except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError):
+        # croniter's own check lets the exceptions of its parser through for some texts.
+        return False
+
+
+def _comes(cron: str) -> bool:
+    from datetime import UTC, datetime
+
+    from croniter import CroniterBadDateError, croniter
+
+    try:
+        croniter(cron, datetime(2024, 1, 1, tzinfo=UTC)).get_next(datetime)
+    except CroniterBadDateError:
+        return False
+    return True
+
+
+def _timezone(value: str) -> str:
+    from zoneinfo import ZoneInfo
+
+    if value == "UTC":
+        return value
+    try:
+        ZoneInfo(value)
+    except (LookupError, ValueError, OSError):
+        raise ValueError(f"{value[:60]!r} is no time zone: use a name like Europe/Berlin") from None
+    return value
+
+
+def _pattern(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
+
+
+# The words of deployment.Kind and deployment.Metric; a test holds that. Nothing else of that module is needed here, and
+# making its dataclasses takes a twentieth of the time of `mlscale validate`.
+Kind: TypeAlias = Literal["realtime", "serverless", "async"]
+Metric: TypeAlias = Literal["invocations_per_replica", "concurrency", "cpu", "gpu", "queue_depth"]
+Framework: TypeAlias = Literal[
+    "onnx", "sklearn", "xgboost", "lightgbm", "pytorch", "tensorflow", "huggingface", "custom"
+]
+
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(duration_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^(?=.){DURATION_PATTERN}$"}),
+]
+Lasting = Annotated[Duration, AfterValidator(_lasting)]
+Bound = Annotated[
+    float,
+    BeforeValidator(_bound),
+    Field(allow_inf_nan=False),
+    AfterValidator(_in_range),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": LARGEST_BOUND},
+                {"type": "string", "pattern": f"^{PERCENT_PATTERN}$"},
+            ]
+        }
+    ),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    AfterValidator(_memory),
+    PlainSerializer(size_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{SIZE_PATTERN}$"}),
+]
+VariableName = Annotated[str, AfterValidator(_variable_name), _pattern(_VARIABLE)]
+VariableValue = Annotated[str, AfterValidator(_variable_value)]
+LabelKey = Annotated[str, AfterValidator(_label_key), _pattern(_LABEL_KEY)]
+LabelValue = Annotated[
+    str, AfterValidator(_label_value), WithJsonSchema({"type": "string", "maxLength": LONGEST_LABEL})
+]
+Version = Annotated[Literal[1], BeforeValidator(_version)]
+TargetValue = Annotated[Bound, AfterValidator(_reachable_target)]
+Cron = Annotated[str, AfterValidator(_cron), _pattern(_FIVE_FIELDS)]
+TimeZone = Annotated[str, AfterValidator(_timezone)]
+Image = Annotated[Text, _like(_REFERENCE, "image", "registry.example.com/ml/iris:1.2"), _pattern(_REFERENCE)]
+Source = Annotated[Text, AfterValidator(_source)]
+Workspace = Annotated[Text, AfterValidator(_workspace)]
+Host = Annotated[str, AfterValidator(_host)]
+Latency = Annotated[
+    timedelta,
+    BeforeValidator(_latency),
+    AfterValidator(_lasting),
+    PlainSerializer(latency_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{LATENCY_PATTERN}$"}),
+]
+Percentage = Annotated[
+    float,
+    BeforeValidator(_percentage),
+    AfterValidator(_share),
+    PlainSerializer(percent_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{PERCENT_PATTERN}$"}),
+]
+BucketPlace = Annotated[
+    str,
+    Field(max_length=512),
+    _like(_BUCKET, "place in S3", "s3://bucket/folder"),
+    AfterValidator(_folder),
+    _pattern(_BUCKET),
+]
+RoleArn = Annotated[
+    str,
+    Field(max_length=2048),
+    _like(_ROLE, "role", "arn:aws:iam::123456789012:role/sagemaker"),
+    _pattern(_ROLE),
+]
+TopicArn = Annotated[
+    str,
+    Field(max_length=1024),
+    _like(_TOPIC, "topic", "arn:aws:sns:us-east-1:123456789012:ml"),
+    _pattern(_TOPIC),
+]
+Region = Annotated[str, _like(_REGION, "region", "us-east-1"), _pattern(_REGION)]
+Account = Annotated[str, _like(_ACCOUNT, "account", '"123456789012"'), _pattern(_ACCOUNT)]
+Subnet = Annotated[str, _like(_SUBNET, "subnet", "subnet-0a1b2c3d4e5f60718"), _pattern(_SUBNET)]
+SecurityGroup = Annotated[
+    str, _like(_SECURITY_GROUP, "security group", "sg-0a1b2c3d4e5f60718"), _pattern(_SECURITY_GROUP)
+]
+EncryptionKey = Annotated[str, _like(_KEY, "key", "alias/ml, or its id or ARN"), _pattern(_KEY)]
+Machine = Annotated[str, _like(_MACHINE, "machine type", "ml.c6i.xlarge")]
+Machines = Annotated[
+    tuple[Machine, ...],
+    BeforeValidator(_several),
+    Field(max_length=MOST_MACHINES),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": f"^{_MACHINE}$"},
+                {"type": "array", "items": {"type": "string", "pattern": f"^{_MACHINE}$"}, "maxItems": MOST_MACHINES},
+            ]
+        }
+    ),
+]
+Capacity = Annotated[Literal["on_demand"], BeforeValidator(_capacity)]
+Word = Annotated[str, Field(min_length=1, max_length=255)]

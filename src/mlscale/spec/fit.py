@@ -1,0 +1,139 @@
+"""What of a spec does not fit the provider that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from mlscale.quantities import duration_text
+from mlscale.spec.model import Misfit, Path, Spec, followed
+
+LOCAL_METRICS = frozenset({"invocations_per_replica", "concurrency", "cpu"})
+# The limits of SageMaker's CreateModel, CreateEndpointConfig and UpdateEndpoint, as their reference has them:
+# docs.aws.amazon.com/sagemaker/latest/APIReference
+MOST_LABELS = 30
+"""Of 50 tags; the others are ours."""
+MOST_VARIABLES = 80
+"""Of 100; the others are ours."""
+LONGEST_VARIABLE = 1024
+LEAST_STARTUP, LONGEST_STARTUP = timedelta(minutes=1), timedelta(hours=1)
+LONGEST_BAKE = timedelta(hours=1)
+NOT_SERVERLESS = ("subnets", "security_groups", "network_isolation", "kms_key", "volume_size", "data_capture")
+
+
+def misfits(spec: Spec) -> Iterator[Misfit]:
+    """Yield what the spec's provider can't do, and what it needs and is not there."""
+    if spec.provider == "local":
+        yield from _needs_a_cloud(spec)
+        if not spec.in_containers:
+            yield from _needs_containers(spec)
+        return
+    yield from _place(spec)
+    yield from _machines(spec)
+    yield from _container(spec)
+    yield from _switch(spec)
+    yield from _watch(spec)
+
+
+def _needs_a_cloud(spec: Spec) -> Iterator[Misfit]:
+    """Yield what this machine can't do; that machines and alarms change nothing here is a warning of the plan."""
+    if spec.endpoint.kind != "realtime":
+        yield ("endpoint", "kind"), f"{spec.endpoint.kind} is not available on this machine; use realtime"
+    if spec.model.framework in ("tensorflow", "huggingface"):
+        yield ("model", "framework"), f"{spec.model.framework} is not served on this machine; use custom and a handler"
+    for path, metric in followed(spec.endpoint.autoscaling):
+        if metric not in LOCAL_METRICS:
+            why = f"{metric or 'a metric of your own'} is not measured on this machine"
+            yield ("endpoint", "autoscaling", *path), why
+
+
+def _needs_containers(spec: Spec) -> Iterator[Misfit]:
+    if spec.model.image is not None:
+        yield ("local", "runtime"), "an image runs as a container: write docker, or leave it out"
+    if spec.endpoint.accelerator is not None:
+        yield (
+            ("endpoint", "accelerator"),
+            "a process sees every GPU of this machine; to give it some, write local: {runtime: docker}",
+        )
+    for key in ("cpus", "memory"):
+        if getattr(spec.local.resources, key) is not None:
+            yield (
+                ("local", "resources", key),
+                "a process has no limits of its own; to give it some, write local: {runtime: docker}",
+            )
+
+
+def _place(spec: Spec) -> Iterator[Misfit]:
+    """Yield what is wrong with where the endpoint is to be, and as whom the model runs there."""
+    role = spec.sagemaker.role
+    if spec.region is None:
+        yield ("region",), "SageMaker needs it, like us-east-1"
+    if role is None:
+        yield ("sagemaker", "role"), "the model runs as a role: write its ARN, like arn:aws:iam::123456789012:role/ml"
+    elif spec.account is not None and (owner := role.split(":")[4]) != spec.account:
+        yield ("account",), f"it is {spec.account}, and sagemaker.role is in {owner}"
+    if len(spec.labels) > MOST_LABELS:
+        yield ("labels",), f"there are {len(spec.labels)}, {MOST_LABELS} at most on SageMaker"
+
+
+def _machines(spec: Spec) -> Iterator[Misfit]:
+    endpoint, settings = spec.endpoint, spec.sagemaker
+    if endpoint.accelerator is not None:
+        yield ("endpoint", "accelerator"), "SageMaker's machine types have their GPUs: choose one like ml.g5.xlarge"
+    if endpoint.kind == "serverless":
+        for key in NOT_SERVERLESS:
+            if getattr(settings, key):
+                yield ("sagemaker", key), "a serverless endpoint has none"
+    elif not endpoint.machine:
+        yield ("endpoint", "machine"), "SageMaker needs a machine type, like ml.c6i.xlarge"
+    for number, machine in enumerate(endpoint.machine):
+        if not machine.startswith("ml."):
+            why = f"{machine} is no machine type of SageMaker: they begin with ml., like ml.c6i.xlarge"
+            yield ("endpoint", "machine", number), why
+    yield from _twice(("endpoint", "machine"), endpoint.machine)
+    yield from _twice(("sagemaker", "subnets"), settings.subnets)
+    yield from _twice(("sagemaker", "security_groups"), settings.security_groups)
+
+
+def _twice(path: Path, values: Sequence[str]) -> Iterator[Misfit]:
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            yield (*path, number), f"{value} is there twice"
+
+
+def _container(spec: Spec) -> Iterator[Misfit]:
+    model, health = spec.model, spec.endpoint.health
+    if len(model.environment) > MOST_VARIABLES:
+        yield ("model", "environment"), f"there are {len(model.environment)}, {MOST_VARIABLES} at most on SageMaker"
+    for name, value in model.environment.items():
+        if len(value) > LONGEST_VARIABLE:
+            why = f"it has {len(value):,} characters, {LONGEST_VARIABLE:,} at most on SageMaker"
+            yield ("model", "environment", name), why
+    if health.path != "/ping":
+        yield ("endpoint", "health", "path"), "SageMaker asks at /ping, and nowhere else"
+    if not LEAST_STARTUP <= health.startup_timeout <= LONGEST_STARTUP:
+        bounds = f"{duration_text(LEAST_STARTUP)} to {duration_text(LONGEST_STARTUP)}"
+        yield ("endpoint", "health", "startup_timeout"), f"it must be {bounds} on SageMaker"
+    if spec.sagemaker.network_isolation and model.requirements is not None:
+        why = "a container that may call nothing outside can't install model.requirements: use an image that has them"
+        yield ("sagemaker", "network_isolation"), why
+
+
+def _switch(spec: Spec) -> Iterator[Misfit]:
+    """Yield what can't be done of a blue/green switch, where SageMaker would say nothing and switch at once."""
+    if spec.rollout.strategy != "blue_green":
+        return
+    if spec.endpoint.kind == "serverless":
+        yield ("rollout", "strategy"), "SageMaker switches a serverless endpoint all at once"
+    if any(machine.startswith("ml.inf1.") for machine in spec.endpoint.machine):
+        yield ("rollout", "strategy"), "SageMaker switches all at once, without bake time, where a machine is ml.inf1"
+    if spec.rollout.bake_time > LONGEST_BAKE:
+        yield ("rollout", "bake_time"), f"it must be {duration_text(LONGEST_BAKE)} at most on SageMaker"
+
+
+def _watch(spec: Spec) -> Iterator[Misfit]:
+    for number, topic in enumerate(spec.alarms.notify):
+        if spec.region is not None and (there := topic.split(":")[3]) != spec.region:
+            why = f"the topic is in {there}, and an alarm in {spec.region} tells topics of its own region only"
+            yield ("alarms", "notify", number), why
+    yield from _twice(("alarms", "notify"), spec.alarms.notify)
