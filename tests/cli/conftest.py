@@ -94,7 +94,7 @@ class Shell:
     def world(self) -> World:
         """Return the outside."""
         return World(
-            provider=lambda name, root: self.provider,  # noqa: ARG005 - there is one, wherever it is asked for
+            provider=lambda site: self.provider,  # noqa: ARG005 - there is one, wherever it is asked for
             store=open_store,
             clock=self.clock,
             variables={},

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from mlscale.deployment import WHOLE, Deployment, Identity, Live, Role, RolloutWish, ServedRevision
-from mlscale.errors import NotDeployed, ProviderFailed
+from mlscale.deployment import AT_ONCE, WHOLE, Deployment, Identity, Live, Revision, Role, RolloutWish, ServedRevision
+from mlscale.errors import MlscaleError, NotDeployed, ProviderFailed
 from mlscale.plan.diff import changes
 from mlscale.plan.steps import Step, StepKind
 from mlscale.providers.contract import (
@@ -79,6 +79,7 @@ class FakeProvider:
     """
 
     name = "fake"
+    slowest_poll_s = 0.1
 
     def __init__(self, *, polls: int = 2) -> None:
         self.there: dict[Identity, Deployment] = {}
@@ -88,13 +89,17 @@ class FakeProvider:
         self.meanwhile: Callable[[str], None] = _nothing
         self.polls = polls
         self.refused_frameworks: frozenset[str] = frozenset()
+        self.not_ready: MlscaleError | None = None
+        self.kept: tuple[Revision, ...] = ()
         self._waited: dict[str, int] = {}
         self._refused: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def abilities(self, asked: Deployment, seen: Deployment | None) -> tuple[Refusal, ...]:
+    def abilities(
+        self, asked: Deployment, seen: Deployment | None, rollout: RolloutWish = AT_ONCE
+    ) -> tuple[Refusal, ...]:
         """Refuse images, and the frameworks that a test names."""
-        del seen
+        del seen, rollout
         content = asked.stable.revision.content if asked.stable else None
         if content and content.image:
             return (Refusal("model.image", "nothing here runs an image", "https://example.com/images"),)
@@ -104,6 +109,12 @@ class FakeProvider:
             )
         return ()
 
+    def preflight(self, asked: Deployment, seen: Deployment | None) -> None:
+        """Return, or raise what a test wants."""
+        del asked, seen
+        if self.not_ready is not None:
+            raise self.not_ready
+
     def pinned(self, asked: Deployment, seen: Deployment | None) -> Deployment:
         """Return it as it is: no image runs here."""
         del seen
@@ -112,6 +123,15 @@ class FakeProvider:
     def read(self, identity: Identity) -> Deployment | None:
         """Return what is there."""
         return self.there.get(identity)
+
+    def read_all(self, identities: Sequence[Identity]) -> Sequence[Deployment | None]:
+        """Return what is there of each."""
+        return [self.read(each) for each in identities]
+
+    def revisions(self, identity: Identity) -> Sequence[Revision]:
+        """Return what a test says is kept."""
+        del identity
+        return self.kept
 
     def steps(self, asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish) -> Steps:
         """Return the steps; a new revision is added, waited for, and gets the traffic before the old one goes."""
@@ -246,8 +266,14 @@ class FakeProvider:
         """Return what is there."""
         return tuple(self.there)
 
-    def doctor(self) -> Sequence[Check]:
+    def adopt(self, identity: Identity, labels: Mapping[str, str]) -> Steps:
+        """Return nothing: all that is there is ours."""
+        del identity, labels
+        return ()
+
+    def doctor(self, asked: Deployment | None = None) -> Sequence[Check]:
         """Return that all is well."""
+        del asked
         return (Check("memory", ok=True, found="enough"),)
 
     def garbage(self, identity: Identity, keep: Sequence[str]) -> Steps:

@@ -31,7 +31,7 @@ def blocks(key):
 
 provider = FakeProvider()
 provider.meanwhile = blocks
-world = World(provider=lambda name, root: provider, store=open_store, clock=SystemClock(), variables={})
+world = World(provider=lambda site: provider, store=open_store, clock=SystemClock(), variables={})
 sys.exit(main(sys.argv[1:], world))
 """
 SPEC = "version: 1\nname: reviews\nprovider: local\nmodel: {source: model.bin, framework: custom}\n"

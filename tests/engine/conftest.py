@@ -77,7 +77,7 @@ class Engine:
         """Return the outside, as the process that runs now has it."""
         mortal = self.provider.mortal
         return World(
-            provider=lambda name, root: self.provider,  # noqa: ARG005 - there is one, wherever it is asked for
+            provider=lambda site: self.provider,  # noqa: ARG005 - there is one, wherever it is asked for
             store=lambda place: MortalStore(open_store(place), mortal),
             clock=self.clock,
             variables={},

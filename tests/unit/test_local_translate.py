@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlscale.autoscaling.policy import starting_replicas
 from mlscale.deployment import (
     WHOLE,
     Deployment,
@@ -48,7 +49,6 @@ from mlscale.providers.local.translate import (
     StopEndpoint,
     deployment,
     garbage_steps,
-    starting_replicas,
     steps,
 )
 from tests.builders import NOON, a_content, a_deployment

@@ -67,7 +67,7 @@ def test_a_whole_deployment_is_plain_data() -> None:
         "metric_dimension": "",
     }
     assert facts["scaling"]["target"] == [
-        {"metric": "cpu", "value": 70.0, "scale_in_cooldown": 300.0, "scale_out_cooldown": 30.0}
+        {"metric": "cpu", "value": 70.0, "scale_in_cooldown": 300.0, "scale_out_cooldown": 30.0, "custom": None}
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from mlscale.deployment import Metric, Scaling, ScheduledBounds, StepPolicy, TargetPolicy
+from mlscale.deployment import Deployment, Metric, Scaling, ScheduledBounds, StepPolicy, TargetPolicy
 
 SCALE_IN_AT = 0.9
 """Scale in only when the metric would stay under this share of its target.
@@ -62,6 +62,17 @@ def desired_replicas(scaling: Scaling, window: Window, memory: Memory, now: date
     if wish is None or max(low, wish[0]) >= current:
         return current, memory, "as it is"
     return max(low, wish[0]), replace(memory, last_in=now), wish[1]
+
+
+def starting_replicas(scaling: Scaling, seen: Deployment | None) -> int:
+    """Return how many replicas a new revision starts with: what autoscaling has set for the traffic, in bounds.
+
+    The bounds are the widest that the schedule ever gives: it is not for a takeover to undo them. After a run that was
+    cut off the traffic may be at another revision than the stable one.
+    """
+    carrying = [each.live.desired for each in seen.revisions if each.share and each.live] if seen else []
+    most = max(scaling.max, *(each.max or each.min or 0 for each in scaling.schedule), 0)
+    return max(scaling.min, min(most, max(carrying, default=scaling.min)))
 
 
 def effective_bounds(scaling: Scaling, now: datetime) -> tuple[int, int]:
@@ -142,6 +153,8 @@ def _total(metric: Metric, window: Window) -> float | None:
             return window.open_requests
         case Metric.CPU:
             return None if window.cpu_percent is None else window.cpu_percent * window.replicas
+        case Metric.GPU | Metric.QUEUE_DEPTH | Metric.CUSTOM:
+            return None
 
 
 def _is_met(step: StepPolicy, window: Window) -> bool:

@@ -49,6 +49,7 @@ def _checks(context: typer.Context, place: Path, env: str | None, workspace: str
     """Yield what was found: first about the spec, then the workspace, then what the provider needs."""
     from mlscale.engine.session import LOCAL_ROOT
     from mlscale.providers.contract import Check
+    from mlscale.providers.registry import Site
 
     folder = options.folder_of(place)
     try:
@@ -56,7 +57,7 @@ def _checks(context: typer.Context, place: Path, env: str | None, workspace: str
     except MlscaleError as error:
         hint = f"mlscale validate {place}" if isinstance(error, SpecInvalid) else error.hint
         yield Check("spec", ok=False, found=f"{error.what}: {error.why.splitlines()[0]}", hint=hint)
-        yield from options.world_of(context).provider("local", folder / LOCAL_ROOT).doctor()
+        yield from options.world_of(context).provider(Site("local", folder / LOCAL_ROOT)).doctor()
         return
     yield from _spec_checks(session)
     try:

@@ -23,10 +23,11 @@ def list_(
     """List the deployments whose spec is in this folder."""
     from mlscale.cli.console import show
     from mlscale.engine.session import LOCAL_ROOT
+    from mlscale.providers.registry import Site
     from mlscale.report import json
     from mlscale.report.tables import table
 
-    provider = options.world_of(context).provider("local", options.folder_of(place) / LOCAL_ROOT)
+    provider = options.world_of(context).provider(Site("local", options.folder_of(place) / LOCAL_ROOT))
     seen = [found for identity in provider.list() if (found := provider.read(identity))]
     if output is Output.JSONL:
         for each in seen:

@@ -10,7 +10,7 @@ from mlscale.deployment import Deployment, Phase, Revision, RolloutWish
 from mlscale.engine.plans import garbage_plan, refuse_stale
 from mlscale.engine.run import SETTLES_WITHIN_S, ApplyOptions, Event, Run, Stop
 from mlscale.engine.session import Session
-from mlscale.errors import Interrupted, LeaseLost, MlscaleError, NotAsAsked, RolledBack, TimedOut
+from mlscale.errors import Interrupted, LeaseLost, MlscaleError, NoCapacity, NotAsAsked, RolledBack, TimedOut
 from mlscale.plan import make
 from mlscale.plan.steps import Plan
 from mlscale.state import revisions
@@ -134,11 +134,10 @@ def _put_back(session: Session, plan: Plan, error: MlscaleError, run: Run) -> Ml
         return type(error)(error.what, why=f"{why}\ntaking it back failed as well: {second}", hint=error.hint)
     if before is None or before.stable is None:
         return type(error)(error.what, why=f"{why}\nwhat was made for it is taken down again", hint=error.hint)
-    return RolledBack(
-        error.what,
-        why=f"{why}\nrevision {before.stable.revision.id} serves, as before",
-        hint=error.hint,
-    )
+    why = f"{why}\nrevision {before.stable.revision.id} serves, as before"
+    if isinstance(error, NoCapacity) and not steps:
+        return NoCapacity(error.what, why=why, hint=error.hint)
+    return RolledBack(error.what, why=why, hint=error.hint)
 
 
 def _remember_before(session: Session, plan: Plan, run_id: str) -> None:

@@ -12,7 +12,7 @@ from mlscale.plan import make, planfile
 from mlscale.plan.steps import Plan
 from mlscale.providers import artifact
 from mlscale.providers.contract import Refusal
-from mlscale.spec.resolve import Digests, deployment_of, wish_of
+from mlscale.spec.resolve import Digests, deployment_of, ignored_by, wish_of
 from mlscale.state import revisions
 
 
@@ -23,12 +23,38 @@ def make_plan(session: Session, *, refresh_runtime: bool = False) -> Plan:
         Unsupported: the provider can't do it.
         UsageError: a file that the spec names is missing.
     """
-    seen = session.provider.read(session.identity)
+    return _plan_from(session, session.provider.read(session.identity), refresh_runtime=refresh_runtime)
+
+
+def make_plans(sessions: Sequence[Session], *, refresh_runtime: bool = False) -> Sequence[Plan]:
+    """Return a plan for each session, in order; those at the same place are read together.
+
+    Raises:
+        MlscaleError: as `make_plan`.
+    """
+    seen: dict[int, Deployment | None] = {}
+    places: dict[object, list[int]] = {}
+    for number, each in enumerate(sessions):
+        place = (each.identity.provider, each.identity.account, each.identity.region)
+        # What this machine has lies beside each spec, and is not one place.
+        places.setdefault(place if each.identity.region else number, []).append(number)
+    for numbers in places.values():
+        provider = sessions[numbers[0]].provider
+        found = provider.read_all([sessions[number].identity for number in numbers])
+        seen |= dict(zip(numbers, found, strict=True))
+    return [_plan_from(each, seen[number], refresh_runtime=refresh_runtime) for number, each in enumerate(sessions)]
+
+
+def _plan_from(session: Session, seen: Deployment | None, *, refresh_runtime: bool) -> Plan:
     asked = asked_for(session, seen, refresh_runtime=refresh_runtime)
+    wish = wish_of(session.spec)
     _refuse_unsupported(session, asked, seen)
     asked = session.provider.pinned(asked, None if refresh_runtime else seen)
-    steps = session.provider.steps(asked, seen, wish_of(session.spec))
-    return make.plan(asked, seen, steps, now=session.world.clock.now(), warnings=_warnings(session))
+    steps = session.provider.steps(asked, seen, wish)
+    if steps:
+        session.provider.preflight(asked, seen)
+    warnings = (*ignored_by(session.spec), *_warnings(session))
+    return make.plan(asked, seen, steps, now=session.world.clock.now(), warnings=warnings)
 
 
 def destroy_plan(session: Session) -> Plan:
@@ -48,6 +74,7 @@ def rollback_plan(session: Session, to: str | None) -> Plan:
     if seen is None or seen.stable is None:
         raise NotDeployed("nothing is deployed", why=str(session.identity), hint="mlscale deploy")
     known = [each.revision for each in revisions.recorded(session.store, session.identity.name)]
+    known += [each for each in session.provider.revisions(session.identity) if each not in known]
     others = [each for each in known if each.id != seen.stable.revision.id]
     chosen = [each for each in known if each.id.startswith(to)] if to else others[:1]
     if len(chosen) != 1:
@@ -136,11 +163,11 @@ def asked_for(session: Session, seen: Deployment | None, *, refresh_runtime: boo
 
 def refusals_of(session: Session) -> Sequence[Refusal]:
     """Return what the provider can't do of the spec, whatever is there."""
-    return session.provider.abilities(asked_for(session, None), None)
+    return session.provider.abilities(asked_for(session, None), None, wish_of(session.spec))
 
 
 def _refuse_unsupported(session: Session, asked: Deployment, seen: Deployment | None) -> None:
-    refusals = session.provider.abilities(asked, seen)
+    refusals = session.provider.abilities(asked, seen, wish_of(session.spec))
     if refusals:
         raise Unsupported(
             f"{session.provider.name} can't do what the spec asks",

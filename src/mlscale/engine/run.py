@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from typing import Literal
 
 from mlscale.clock import Clock
@@ -23,7 +24,12 @@ LONGEST_CALL_S = 20.0
 
 TRIES = 5
 FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 8.0
 POLL_EVERY_S = 0.1
+POLLS_GROW_BY = 1.5
+"""Looks at work that goes on get rarer, up to the provider's `slowest_poll_s`: short work is seen to end soon, and long
+work is not asked about all the time."""
+
 SETTLES_WITHIN_S = 5.0
 """How long after a call its effect may take to be seen by a read: a new state settles, a read may be behind."""
 
@@ -177,21 +183,25 @@ class Run:
         return outcome.work
 
     def _performed(self, step: Step[object]) -> Outcome:
+        """Return what came of the step's call, made again while that may help.
+
+        Where the user gave a time it is tried until then, else a few times.
+        """
         pause = FIRST_PAUSE_S
-        for left in range(TRIES - 1, -1, -1):
+        for tried in count(1):
             try:
+                if tried > 1 and self._provider.is_done(step):  # a call that failed for us may have worked over there
+                    return DONE
+                self._lease.check(LONGEST_CALL_S)
                 return self._provider.perform(step, lambda text: self._heard(step, text))
             except ProviderFailed as error:
-                if not error.retryable or not left:
+                if not error.retryable or (tried >= TRIES and self._limit is None):
                     raise
                 self.say("retry", step.key, step.subject, f"{error.why}; again in {pause:g} s")
             self._clock.sleep(pause)
-            pause *= 2
+            pause = min(pause * 2, LONGEST_PAUSE_S)
             self._checkpoint(step)
-            if self._provider.is_done(step):  # a call that failed for us may have worked over there
-                return DONE
-            self._lease.check(LONGEST_CALL_S)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("a try returns or raises")
 
     def _heard(self, step: Step[object], text: str) -> None:
         """Tell how far a long call is; it ends here, by our error, when it is time to stop."""
@@ -199,13 +209,14 @@ class Run:
         self._checkpoint(step)
 
     def _awaited(self, step: Step[object], outcome: Outcome) -> Outcome:
-        told = ""
+        told, pause = "", POLL_EVERY_S
         while outcome.work is Work.RUNNING:
             self._checkpoint(step)
             if outcome.detail != told:
                 told = outcome.detail
                 self.say("progress", step.key, step.subject, told)
-            self._clock.sleep(POLL_EVERY_S)
+            self._clock.sleep(pause)
+            pause = min(pause * POLLS_GROW_BY, max(self._provider.slowest_poll_s, POLL_EVERY_S))
             outcome = self._provider.poll(step, outcome.operation or "")
         return outcome
 

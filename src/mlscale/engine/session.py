@@ -10,11 +10,9 @@ from secrets import token_hex
 
 from mlscale.clock import Clock, SystemClock
 from mlscale.deployment import Deployment, Identity
-from mlscale.errors import (
-    Unsupported,
-    UsageError,
-)
+from mlscale.errors import UsageError
 from mlscale.providers.contract import Provider
+from mlscale.providers.registry import Site, provider_of
 from mlscale.spec.model import Spec
 from mlscale.spec.parse import parse
 from mlscale.spec.resolve import identity_of
@@ -25,12 +23,9 @@ LOCAL_ROOT = ".mlscale"
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The outside, as an argument: `provider` gets the provider's name and the folder beside the spec.
+    """The outside, as an argument: `provider` gives what works at a site, `seed` a text that no other run has."""
 
-    `seed` gives a text that no other run has.
-    """
-
-    provider: Callable[[str, Path], Provider]
+    provider: Callable[[Site], Provider]
     store: Callable[[str], Store]
     clock: Clock
     variables: Mapping[str, str]
@@ -40,17 +35,7 @@ class World:
 def system_world() -> World:
     """Return the real outside."""
     clock = SystemClock()
-    return World(
-        provider=lambda name, root: _provider(name, root, clock), store=open_store, clock=clock, variables=os.environ
-    )
-
-
-def _provider(name: str, root: Path, clock: Clock) -> Provider:
-    from mlscale.providers.local.provider import Local
-
-    if name != "local":
-        raise Unsupported("there is no such provider", why=name, hint="use provider: local")
-    return Local(root, clock)
+    return World(provider=lambda site: provider_of(site, clock), store=open_store, clock=clock, variables=os.environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +82,24 @@ def open_session(
     place = workspace or spec.workspace or default_workspace or str(root)
     if "://" not in place:
         place = str((spec_path.resolve().parent / place) if workspace is None else Path(place).resolve())
+    identity = identity_of(spec)
     return Session(
         world,
         spec_path,
         spec,
-        identity_of(spec),
-        world.provider(spec.provider, root),
+        identity,
+        world.provider(Site(spec.provider, root, identity.account, identity.region, _uploads(spec, place))),
         place,
         world.store(place),
         env,
         tuple(overrides),
     )
+
+
+def _uploads(spec: Spec, workspace: str) -> str:
+    """Return where files for the cloud go: where the spec says, else below a workspace that the cloud can read."""
+    chosen = spec.sagemaker.uploads if spec.sagemaker else None
+    return chosen or (f"{workspace.rstrip('/')}/uploads" if workspace.startswith("s3://") else "")
 
 
 def read_spec(path: Path) -> bytes:

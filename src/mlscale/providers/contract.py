@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from mlscale.deployment import Content, Deployment, Identity, RolloutWish
+from mlscale.deployment import AT_ONCE, Content, Deployment, Identity, Revision, RolloutWish
 from mlscale.plan.steps import Step
 
 Steps: TypeAlias = tuple[Step[object], ...]
@@ -73,12 +73,27 @@ class Check:
 
 
 class Provider(Protocol):
-    """The contract. A method that reads raises when it can't read: unreadable is never the same as absent."""
+    """The contract. A method that reads raises when it can't read: unreadable is never the same as absent.
+
+    `slowest_poll_s` is how many seconds apart looks at work that goes on should become, when it takes long.
+    """
 
     name: str
+    slowest_poll_s: float
 
-    def abilities(self, asked: Deployment, seen: Deployment | None) -> tuple[Refusal, ...]:
-        """Return what can't be done of `asked`, each with its reason; empty when all can be."""
+    def abilities(
+        self, asked: Deployment, seen: Deployment | None, rollout: RolloutWish = AT_ONCE
+    ) -> tuple[Refusal, ...]:
+        """Return what can't be done of `asked`, taking over as `rollout` says, each with its reason."""
+
+    def preflight(self, asked: Deployment, seen: Deployment | None) -> None:
+        """Return if nothing is known that would stop a new revision; asked before the first change, by reading alone.
+
+        Raises:
+            NoCapacity: a quota is too small.
+            WrongCredentials: the credentials are missing, or for another account.
+            Unsupported: what is named (a role, an image, a bucket) is not there.
+        """
 
     def pinned(self, asked: Deployment, seen: Deployment | None) -> Deployment:
         """Return `asked` with its image named so that it means one thing; what is `seen` stays where it still fits.
@@ -94,6 +109,17 @@ class Provider(Protocol):
             NotOurs: something has the name, but not our marks.
             ProviderFailed: it can't be read.
         """
+
+    def read_all(self, identities: Sequence[Identity]) -> Sequence[Deployment | None]:
+        """Return what `read` gives for each, in the same order, with fewer calls where many are asked for.
+
+        Raises:
+            NotOurs: as `read`.
+            ProviderFailed: as `read`.
+        """
+
+    def revisions(self, identity: Identity) -> Sequence[Revision]:
+        """Return the revisions that can be gone back to by what the provider alone keeps, the newest first."""
 
     def steps(self, asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish) -> Steps:
         """Return the steps from `seen` to `asked`, in an order that `after` allows; pure, no call is made.
@@ -130,8 +156,16 @@ class Provider(Protocol):
     def list(self) -> Sequence[Identity]:
         """Return what of ours is there, in this workspace or account and region."""
 
-    def doctor(self) -> Sequence[Check]:
-        """Return what is needed to work here and whether it is there."""
+    def doctor(self, asked: Deployment | None = None) -> Sequence[Check]:
+        """Return what is needed to work here, and for `asked`, and whether it is there."""
+
+    def adopt(self, identity: Identity, labels: Mapping[str, str]) -> Steps:
+        """Return steps that put our marks and `labels` on what has the name and is not ours yet; empty if it is ours.
+
+        Raises:
+            NotDeployed: nothing has that name.
+            Unsupported: there is something that can't become ours.
+        """
 
     def garbage(self, identity: Identity, keep: Sequence[str]) -> Steps:
         """Return steps that delete what belongs to no revision in use and none in `keep` (revision ids)."""
@@ -152,6 +186,14 @@ class Progress(Protocol):
 
     def __call__(self, text: str) -> None:
         """Tell one line."""
+
+
+@runtime_checkable
+class Permissions(Protocol):
+    """Can say what its caller must be allowed to do."""
+
+    def policy(self, asked: Deployment) -> Mapping[str, Any]:
+        """Return the least policy with which `asked` can be deployed, changed and taken down, as the cloud reads it."""
 
 
 @runtime_checkable

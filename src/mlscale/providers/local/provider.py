@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_never
 
 from mlscale.clock import Clock
-from mlscale.deployment import WHOLE, Content, Deployment, Identity, Role, RolloutWish, revision_of
-from mlscale.errors import MlscaleError, NotDeployed, ProviderFailed
+from mlscale.deployment import AT_ONCE, WHOLE, Content, Deployment, Identity, Revision, Role, RolloutWish, revision_of
+from mlscale.errors import MlscaleError, NotDeployed, ProviderFailed, Unsupported
 from mlscale.plan.steps import Step
 from mlscale.providers import artifact, docker_engine, image
 from mlscale.providers.contract import (
@@ -58,14 +58,17 @@ class Local:
     """The contract, on this machine. `root` is the folder `.mlscale/` beside the spec."""
 
     name = "local"
+    slowest_poll_s = 0.1
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self._root = root.resolve()
         self._clock = clock
 
-    def abilities(self, asked: Deployment, seen: Deployment | None) -> tuple[Refusal, ...]:
+    def abilities(
+        self, asked: Deployment, seen: Deployment | None, rollout: RolloutWish = AT_ONCE
+    ) -> tuple[Refusal, ...]:
         """Return what can't be done of `asked`: requirements that name other files, and what the engine has not."""
-        del seen
+        del seen, rollout
         if asked.stable is None:
             return ()
         content = asked.stable.revision.content
@@ -78,6 +81,10 @@ class Local:
             ),
             *(_engine_refusals(content) if content.image else ()),
         )
+
+    def preflight(self, asked: Deployment, seen: Deployment | None) -> None:
+        """Return: what this machine lacks is found by looking, which `abilities` has done."""
+        del asked, seen
 
     def pinned(self, asked: Deployment, seen: Deployment | None) -> Deployment:
         """Return `asked` with its image: an own one by digest, else the tag of the one that we build.
@@ -109,6 +116,15 @@ class Local:
             found = client.supervision(home, self._clock.now())
             damage = _damage(home, desired)
         return translate.deployment(identity, desired, found.observed, trouble=found.trouble, damage=damage)
+
+    def read_all(self, identities: Sequence[Identity]) -> Sequence[Deployment | None]:
+        """Return what `read` gives for each."""
+        return [self.read(each) for each in identities]
+
+    def revisions(self, identity: Identity) -> Sequence[Revision]:
+        """Return none: what this machine keeps lies in the workspace, which remembers them."""
+        del identity
+        return ()
 
     def steps(self, asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish) -> Steps:
         """Return the steps from `seen` to `asked`."""
@@ -202,8 +218,18 @@ class Local:
         """Return the deployments under the root."""
         return tuple(Identity(self.name, name) for name in client.homes(self._root))
 
-    def doctor(self) -> Sequence[Check]:
+    def adopt(self, identity: Identity, labels: Mapping[str, str]) -> Steps:
+        """Refuse: what is in our folder is ours.
+
+        Raises:
+            Unsupported: always.
+        """
+        del labels
+        raise Unsupported("there is nothing to import", why=f"{identity}: what runs on this machine is mlscale's own")
+
+    def doctor(self, asked: Deployment | None = None) -> Sequence[Check]:
         """Return what this machine needs to serve."""
+        del asked
         uv = shutil.which("uv")
         free = shutil.disk_usage(_existing(self._root)).free // 2**20
         return (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
 
+from mlscale.autoscaling.policy import starting_replicas
 from mlscale.deployment import (
     WHOLE,
     Deployment,
@@ -262,17 +263,6 @@ def _prepare(asked: Deployment, revision: Revision, kind: StepKind) -> Step[obje
     )
     expected = timedelta(seconds=30 if content.requirements else 1)
     return Step(f"{revision.id}/prepare", kind, f"files of revision {revision.id}", payload, expected=expected)
-
-
-def starting_replicas(scaling: Scaling, seen: Deployment | None) -> int:
-    """Return how many replicas a new revision starts with: what autoscaling has set for the traffic, in bounds.
-
-    The bounds are the widest that the schedule ever gives: it is not for a takeover to undo them. After a run that was
-    cut off the traffic may be at another revision than the stable one.
-    """
-    carrying = [each.live.desired for each in seen.revisions if each.share and each.live] if seen else []
-    most = max(scaling.max, *(each.max or each.min or 0 for each in scaling.schedule), 0)
-    return max(scaling.min, min(most, max(carrying, default=scaling.min)))
 
 
 def _configure(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]) -> tuple[Step[object], ...]:
