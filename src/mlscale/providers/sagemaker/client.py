@@ -15,6 +15,7 @@ from mlscale import __version__
 from mlscale.clock import Clock
 from mlscale.errors import ExtraMissing, MlscaleError, ProviderFailed, UsageError, WrongCredentials
 from mlscale.providers.contract import Progress
+from mlscale.providers.sagemaker.calls import Call
 from mlscale.providers.sagemaker.failures import failure_of, is_absent, is_there_already
 from mlscale.quantities import duration_of
 
@@ -53,15 +54,6 @@ _S3_ACTIONS = {
     "upload_fileobj": "PutObject",
 }
 """Calls of S3 that an action of another name allows (Service Authorization Reference, "Actions of Amazon S3")."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call that changes something, as boto3 names it: `sagemaker`, `create_model`, and the request."""
-
-    service: str
-    operation: str
-    request: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

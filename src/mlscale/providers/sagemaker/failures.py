@@ -153,9 +153,7 @@ _IMAGE_TEXT = re.compile(
 )
 """aws/sagemaker-python-sdk#2002, #1835, aws/deep-learning-containers#5657."""
 
-_MODEL_DATA_TEXT = re.compile(
-    r"Failed to (download|extract) model data|Failed to extract model data archive|Could not access model data"
-)
+_MODEL_DATA_TEXT = re.compile(r"(Failed to (download|extract)|Could not (access|find)) model data")
 """aws-solutions-library-samples/fraud-detection-using-machine-learning#9, philschmid/llm-sagemaker-sample#2."""
 
 _LONGEST_TEXT = 600
@@ -164,7 +162,7 @@ _HIDDEN = (
     (re.compile(r"(?i)\b(bearer )\S+"), r"\1[hidden]"),
     (
         re.compile(
-            r"(?i)([\w-]*(?:token|signature|credential|secret\w*|access_?key\w*|password)\"?\s?[=:]\s?\"?)[^\s&\"',]+"
+            r"(?i)((?:token|signature|credential|secret\w*|access_?key\w*|password)\"?\s?[=:]\s?\"?)[^\s&\"',]+"
         ),
         r"\1[hidden]",
     ),
@@ -279,12 +277,12 @@ def _refusal(answered: _Answered, doing: str, region: str) -> MlscaleError:
         return ProviderFailed("AWS has a problem of its own", why=why, hint=AGAIN, retryable=True)
     if answered.operation.startswith("InvokeEndpoint") and answered.is_absent:
         return NotDeployed("nothing is deployed", why=why, hint="mlscale deploy")
-    if answered.is_absent:
-        return ProviderFailed("AWS has no such resource", why=why, hint="mlscale plan")
     if _IMAGE_TEXT.search(message):
         return _no_image(why)
     if _MODEL_DATA_TEXT.search(message):
         return _no_model_data(why)
+    if answered.is_absent:
+        return ProviderFailed("AWS has no such resource", why=why, hint="mlscale plan")
     return ProviderFailed("AWS refuses the request", why=why, hint="mlscale doctor")
 
 
@@ -376,7 +374,8 @@ def _clean(text: str) -> str:
     if re.search(r"(?i)<html|<!doctype", text):
         title = re.search(r"(?is)<title>(.*?)</title>", text)
         text = title[1] if title else "an answer in HTML"
-    line = " ".join(text.strip().partition("\n\n")[0].split())
+    whole = " ".join(text.strip().partition("\n\n")[0].split())
+    line = whole[:_LONGEST_TEXT]
     for pattern, instead in _HIDDEN:
         line = pattern.sub(instead, line)
-    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]} …"
+    return line if len(whole) <= _LONGEST_TEXT else f"{line} …"
