@@ -45,7 +45,7 @@ OWNED: Mapping[str, Mapping[str, Operation]] = {
     "service-quotas": quotas.OPERATIONS,
     "resourcegroupstaggingapi": tags.TAGGING_OPERATIONS,
 }
-"""What is imitated here; of these services nothing else is answered, except by moto for SageMaker's jobs and the like."""
+"""What is imitated here; of these services nothing else is answered, but SageMaker's jobs and the like by moto."""
 
 MOTO_TOO = frozenset({"sagemaker"})
 RUNTIME_OPERATIONS = {
@@ -211,10 +211,8 @@ class Application:
         return Reply(code, headers, answer, problem)
 
     def reset(self) -> None:
-        """Forget everything, moto's part too."""
-        clock, settings = self.world.clock, self.world.settings
+        """Forget everything, moto's part, the settings and the moved clock too."""
         self.world = World()
-        self.world.clock, self.world.settings = clock, settings
         self.faults.rules = []
         self.kill = None
         self.journal.clear()

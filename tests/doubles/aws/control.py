@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ACCOUNT = "123456789012"
 OUTCOMES = frozenset({"done", "rollback", "fail", "stuck", "rollback_failed"})
-MOMENTS = frozenset({"create", "update", "now"})
+MOMENTS = frozenset({"create", "update", "weights", "now"})
 
 
 class Unknown(Exception):

@@ -95,18 +95,14 @@ def update_endpoint(region: Region, asked: Json) -> Json:
     kept = _kept(asked)
     variants = retained(region, variants_of(region, config.asked), endpoint.variants, kept)
     quotas.check(region, used(variants))
-    content = config.asked
-    if "DataCaptureConfig" in kept:
-        # rule update.retain-capture
-        content = {name: value for name, value in content.items() if name != "DataCaptureConfig"}
-        content |= {name: value for name, value in endpoint.config.items() if name == "DataCaptureConfig"}
+    # rule update.capture
     lifecycle.begin(
         region,
         endpoint,
         "update",
         variants=variants,
         config_name=config.name,
-        config=content,
+        config=config.asked,
         deployment=deployment,
     )
     return {"EndpointArn": endpoint.arn}
@@ -180,7 +176,7 @@ def describe_endpoint(region: Region, asked: Json) -> Json:
         shown["FailureReason"] = endpoint.reason
     if endpoint.deployment is not None:
         shown["LastDeploymentConfig"] = endpoint.deployment
-    if change is not None and change.kind == "update":
+    if change is not None and change.kind in {"create", "update"}:
         # rule endpoint.pending
         shown["PendingDeploymentSummary"] = {
             "EndpointConfigName": change.config_name,

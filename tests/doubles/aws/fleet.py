@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tests.doubles.aws.world import Json, Region, Variant, float32
 
-RETAINED = frozenset({"DesiredInstanceCount", "DesiredWeight", "DataCaptureConfig"})
+RETAINED = frozenset({"DesiredInstanceCount", "DesiredWeight"})
 SHOWN_AS_ASKED = ("RoutingConfig", "ManagedInstanceScaling")
 
 

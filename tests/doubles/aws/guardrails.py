@@ -6,7 +6,7 @@ from tests.doubles.aws.fleet import kinds_of
 from tests.doubles.aws.refusal import invalid
 from tests.doubles.aws.world import Endpoint, Json, Region
 
-LEAST_PERCENT = {"CanarySize": 5, "LinearStepSize": 10, "MaximumBatchSize": 5}
+LEAST_PERCENT = {"CanarySize": 1, "LinearStepSize": 10, "MaximumBatchSize": 5}
 MOST_PERCENT = 50
 
 
@@ -14,8 +14,8 @@ def check_deployment(region: Region, deployment: Json, config: Json, endpoint: E
     """Return if the endpoint can be deployed to in that way."""
     blue_green = deployment.get("BlueGreenUpdatePolicy")
     rolling = deployment.get("RollingUpdatePolicy")
-    if (blue_green is None) == (rolling is None):
-        words = "Specify exactly one of BlueGreenUpdatePolicy and RollingUpdatePolicy."
+    if blue_green is not None and rolling is not None:
+        words = "Specify only one of BlueGreenUpdatePolicy and RollingUpdatePolicy."
         raise invalid("deployment.one-policy", words)
     variants = config["ProductionVariants"]
     if any("ServerlessConfig" in each for each in variants):

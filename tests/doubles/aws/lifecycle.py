@@ -20,11 +20,11 @@ REASONS = {
         "Please retry using a different ML instance type or after some time."
     ),
     "image": (
-        "The primary container for production variant {variant} could not be pulled. Please ensure that the image "
-        "exists and that the execution role may pull it."
+        "Please make sure all images included in the model for the production variant {variant} exist, and that the "
+        "execution role used to create the model has permissions to access them."
     ),
 }
-"""Words of FailureReason by short name: rules failure.ping, failure.capacity, failure.image."""
+"""Words of FailureReason by short name: # rule failure.ping, # rule failure.capacity, # rule failure.image."""
 
 ALARM_REASON = "One or more alarms configured for the deployment went into alarm state: [{alarm}]"
 STATUS_OF = {"create": "Creating", "update": "Updating", "weights": "Updating", "system": "SystemUpdating"}
@@ -50,9 +50,7 @@ def begin(
 ) -> None:
     """Start a change; how it ends may be scripted."""
     now = region.now()
-    script = region.world.script(endpoint.name, "create" if kind == "create" else "update") or Script(
-        endpoint.name, kind, "done"
-    )
+    script = region.world.script(endpoint.name, kind) or Script(endpoint.name, kind, "done")
     if script.outcome == "done" and without_capacity(region, variants):
         # rule capacity.insufficient
         script = Script(endpoint.name, kind, "fail" if kind == "create" else "rollback", "capacity")

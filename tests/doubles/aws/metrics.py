@@ -10,6 +10,7 @@ from tests.doubles.aws.refusal import Refusal, invalid
 from tests.doubles.aws.world import Json, Region, page
 
 MOST_DATAPOINTS = 100_800
+MOST_STATISTICS = 1440
 MOST_METRICS = 500
 PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?|100)")
 RANK = re.compile(r"PR\(([\d.]*):([\d.]*)\)")
@@ -132,6 +133,9 @@ def get_metric_statistics(region: Region, asked: Json) -> Json:
     if not plain and not extended:
         words = "Must specify either Statistics or ExtendedStatistics"
         raise Refusal("metrics.statistics", "InvalidParameterCombination", words)
+    if (asked["EndTime"] - asked["StartTime"]) / asked["Period"] > MOST_STATISTICS:
+        words = f"You have requested more than the limit of {MOST_STATISTICS} datapoints."
+        raise Refusal("metrics.limit", "InvalidParameterCombination", words)
     points = _points(region, asked, asked["Period"], (asked["StartTime"], asked["EndTime"]))
     shown: list[Json] = []
     for at, values in points:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
+from tests.doubles.aws import lifecycle
+from tests.doubles.aws.fleet import placed
 from tests.doubles.aws.refusal import Refusal, invalid
 from tests.doubles.aws.world import Endpoint, Json, Region, Variant, new_id, page
 
 Key = TypeVar("Key", bound="tuple[str, ...]")
 
 PAGE = 50
+POLICIES_PAGE = 10
 VARIANT_ID = re.compile(r"endpoint/([^/]+)/variant/([^/]+)")
 INSTANCES = "sagemaker:variant:DesiredInstanceCount"
 CONCURRENCY = "sagemaker:variant:DesiredProvisionedConcurrency"
@@ -66,6 +70,7 @@ def register_scalable_target(region: Region, asked: Json) -> Json:
         words = "Maximum capacity cannot be less than minimum capacity."
         raise invalid("target.bounds", words)
     region.targets[key] = new
+    _bring_inside(region, new)
     if asked.get("Tags"):
         region.tags[new["ScalableTargetARN"]] = dict(asked["Tags"])
     return {"ScalableTargetARN": new["ScalableTargetARN"]}
@@ -91,6 +96,22 @@ def _check_resource(region: Region, asked: Json) -> None:
     if (asked["ScalableDimension"] == CONCURRENCY) != bool(variant.serverless):
         words = f"{asked['ScalableDimension']} does not fit variant {variant.name}."
         raise invalid("target.dimension", words)
+
+
+def _bring_inside(region: Region, target: Json) -> None:
+    """Change a variant's count to one inside of the target's bounds."""
+    # rule target.current-capacity
+    found = variant_of(region, target["ResourceId"]) if target["ScalableDimension"] == INSTANCES else None
+    if found is None or found[0].status != "InService":
+        return
+    endpoint, variant = found
+    wanted = min(max(variant.count, target["MinCapacity"]), target["MaxCapacity"])
+    if wanted == variant.count:
+        return
+    changed = placed(region, replace(variant, count=wanted))
+    variants = [changed if each is variant else each for each in endpoint.variants]
+    lifecycle.begin(region, endpoint, "weights", variants=variants)
+    note_activity(region, target["ResourceId"], "the bounds of the scalable target changed", variant.count, wanted)
 
 
 def variant_of(region: Region, resource: str) -> tuple[Endpoint, Variant] | None:
@@ -281,7 +302,7 @@ def describe_scaling_policies(region: Region, asked: Json) -> Json:
     # rule policy.names-filter
     names = asked.get("PolicyNames")
     rows = [each for each in _of(region.policies, asked) if not names or each["PolicyName"] in names]
-    shown, token = page(rows, asked, size=PAGE)
+    shown, token = page(rows, asked, size=POLICIES_PAGE)
     return {"ScalingPolicies": [{**each, "Alarms": _alarms_of(region, each)} for each in shown], **token}
 
 
@@ -296,7 +317,11 @@ def delete_scaling_policy(region: Region, asked: Json) -> Json:
 
 
 def _forget_policy(region: Region, key: tuple[str, str, str, str]) -> None:
-    _drop_alarms(region, region.policies.pop(key)["PolicyARN"])
+    arn = region.policies.pop(key)["PolicyARN"]
+    _drop_alarms(region, arn)
+    for alarm in region.alarms.values():
+        # rule policy.step-delete
+        alarm["AlarmActions"] = [each for each in alarm["AlarmActions"] if each != arn]
 
 
 def put_scheduled_action(region: Region, asked: Json) -> Json:
@@ -320,6 +345,8 @@ def put_scheduled_action(region: Region, asked: Json) -> Json:
         ),
         "CreationTime": region.now(),
     }
+    # rule action.times
+    kept = {member: value for member, value in kept.items() if member not in {"StartTime", "EndTime"}}
     region.actions[*key, name] = kept | asked
     return {}
 

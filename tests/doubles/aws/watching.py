@@ -11,7 +11,8 @@ from tests.doubles.aws.world import Json, Region, page
 
 MOST_ALARMS = 100
 PERIODS = frozenset({10, 20, 30})
-MOST_DASHBOARD_NAME = 255
+HOUR_S = 3600
+DAY_S = 86400
 LISTS = ("OKActions", "AlarmActions", "InsufficientDataActions")
 ACTIONS = {"OK": "OKActions", "ALARM": "AlarmActions", "INSUFFICIENT_DATA": "InsufficientDataActions"}
 
@@ -57,8 +58,9 @@ def _check_alarm(asked: Json) -> None:
         period = asked.get("Period", 0)
         if period not in PERIODS and (period < 1 or period % 60):
             raise invalid("alarm.period", "Period must be 10, 20, 30 or a multiple of 60.")
-        if asked["EvaluationPeriods"] * period > 604800:
-            raise invalid("alarm.span", "EvaluationPeriods times Period must not be more than seven days.")
+        most = DAY_S if period < HOUR_S else 7 * DAY_S
+        if asked["EvaluationPeriods"] * period > most:
+            raise invalid("alarm.span", f"EvaluationPeriods times Period must not be more than {most} seconds.")
     if "Threshold" not in asked and "ThresholdMetricId" not in asked:
         raise invalid("alarm.threshold", "Threshold or ThresholdMetricId must be specified.")
     if asked.get("DatapointsToAlarm", 1) > asked["EvaluationPeriods"]:
@@ -102,12 +104,8 @@ def _dimensions(asked: Json) -> dict[str, str]:
 
 
 def delete_alarms(region: Region, asked: Json) -> Json:
-    """Forget alarms, all or none."""
-    missing = [name for name in asked["AlarmNames"] if name not in region.alarms]
-    if missing and len(asked["AlarmNames"]) > 1:
-        # rule alarm.delete-missing
-        words = f"No alarms were deleted, these do not exist: {', '.join(missing)}"
-        raise Refusal("alarm.delete-missing", "ResourceNotFound", words, 404)
+    """Forget the alarms that are there."""
+    # rule alarm.delete-missing
     for name in asked["AlarmNames"]:
         alarm = region.alarms.pop(name, None)
         if alarm is not None:
@@ -244,13 +242,12 @@ def list_dashboards(region: Region, asked: Json) -> Json:
 
 
 def delete_dashboards(region: Region, asked: Json) -> Json:
-    """Forget dashboards, all or none."""
-    missing = [name for name in asked["DashboardNames"] if name not in region.dashboards]
+    """Forget the dashboards that are there; it is an error if one is not."""
+    # rule dashboard.delete
+    missing = [name for name in asked["DashboardNames"] if region.dashboards.pop(name, None) is None]
     if missing:
         words = f"The specified dashboard does not exist. [{', '.join(missing)}]"
         raise Refusal("dashboard.missing", "ResourceNotFound", words, 404)
-    for name in asked["DashboardNames"]:
-        del region.dashboards[name]
     return {}
 
 
