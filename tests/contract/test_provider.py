@@ -11,20 +11,23 @@ from pathlib import Path
 import pytest
 
 from mlscale.clock import SystemClock
-from mlscale.deployment import WHOLE, Deployment, Identity, Phase, Role, RolloutWish, Scaling, revision_of
+from mlscale.deployment import WHOLE, Deployment, Health, Identity, Phase, Role, RolloutWish, Scaling, revision_of
 from mlscale.errors import MlscaleError
 from mlscale.plan import make, planfile
 from mlscale.plan.steps import Step
 from mlscale.providers import artifact, docker_engine
 from mlscale.providers.contract import LogQuery, Provider, Work
 from mlscale.providers.local.provider import Local
+from mlscale.providers.sagemaker.provider import SageMaker
 from mlscale.spec.parse import parse
 from mlscale.spec.resolve import Digests, deployment_of
 from tests.builders import NOON, a_deployment
 from tests.conftest import ROOT
+from tests.doubles.aws import Double, serving
 from tests.doubles.fake_provider import FakeProvider
 
 WISH = RolloutWish()
+BUCKET, ROLE = "acme-ml", "arn:aws:iam::123456789012:role/sagemaker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,41 @@ def _docker(folder: Path) -> Case:
     return _local(folder, "name=mlscale-contract", "local.runtime=docker")
 
 
-CASES = {"fake": _fake, "local": _local, "docker": _docker}
+def _sagemaker(folder: Path) -> Case:
+    """Return the case for the double that the environment names."""
+    shutil.copytree(ROOT / "templates" / "custom", folder, dirs_exist_ok=True)
+    words = {
+        "provider": "sagemaker",
+        "region": "us-east-1",
+        "sagemaker.role": ROLE,
+        "endpoint.machine": "ml.c6i.xlarge",
+    }
+    overrides = [f"{path}={value}" for path, value in words.items()]
+    spec = parse((folder / "spec.yaml").read_bytes(), "spec.yaml", variables={}, overrides=overrides)
+    provider = SageMaker(
+        account="123456789012", region="us-east-1", uploads=f"s3://{BUCKET}/team/uploads", clock=SystemClock()
+    )
+
+    def asked(version: str) -> Deployment:
+        handler = folder / f"inference-{version}.py"
+        handler.write_text(f"{(folder / 'inference.py').read_text()}\nVERSION = {version!r}\n")
+        paths = {"artifact": folder / "model", "handler": handler}
+        digests = {name: artifact.digest(path) for name, path in paths.items()}
+        found = Digests(digests["artifact"], digests["handler"], None, artifact.runtime_digest())
+        return provider.pinned(
+            deployment_of(spec, found, {digests[name]: str(path) for name, path in paths.items()}), None
+        )
+
+    one = asked("one").revisions[0]
+    elsewhere = revision_of(replace(one.revision.content, health=Health("/healthz")))
+    return Case(
+        provider,
+        asked,
+        ("endpoint.health.path", replace(asked("one"), revisions=(replace(one, revision=elsewhere),))),
+    )
+
+
+CASES = {"fake": _fake, "local": _local, "docker": _docker, "sagemaker": _sagemaker}
 
 
 @pytest.fixture(scope="session")
@@ -128,11 +165,25 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         docker_engine.remove(tag)
 
 
-@pytest.fixture(params=["fake", "local", pytest.param("docker", marks=pytest.mark.docker)])
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+@pytest.fixture(scope="session")
+def aws() -> Iterator[Double]:
+    """AWS, as its double has it."""
+    with serving() as double:
+        yield double
+
+
+@pytest.fixture(params=["fake", "local", pytest.param("docker", marks=pytest.mark.docker), "sagemaker"])
+def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
     """Each provider in turn, empty; what is left there at the end is destroyed."""
     if request.param == "docker":
         request.getfixturevalue("layers")
+    if request.param == "sagemaker":
+        double: Double = request.getfixturevalue("aws")
+        double.post("reset")
+        double.make_bucket(BUCKET)
+        double.make_role("sagemaker")
+        for key, value in double.environment.items():
+            monkeypatch.setenv(key, value)
     made = CASES[request.param](tmp_path)
     yield made
     for identity in made.provider.list():

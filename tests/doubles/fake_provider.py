@@ -80,6 +80,7 @@ class FakeProvider:
 
     name = "fake"
     slowest_poll_s = 0.1
+    settles_within_s = 5.0
 
     def __init__(self, *, polls: int = 2) -> None:
         self.there: dict[Identity, Deployment] = {}

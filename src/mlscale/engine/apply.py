@@ -8,7 +8,7 @@ from typing import Literal
 
 from mlscale.deployment import Deployment, Phase, Revision, RolloutWish
 from mlscale.engine.plans import garbage_plan, refuse_stale
-from mlscale.engine.run import SETTLES_WITHIN_S, ApplyOptions, Event, Run, Stop
+from mlscale.engine.run import POLL_EVERY_S, ApplyOptions, Event, Run, Stop, rarer
 from mlscale.engine.session import Session
 from mlscale.errors import Interrupted, LeaseLost, MlscaleError, NoCapacity, NotAsAsked, RolledBack, TimedOut
 from mlscale.plan import make
@@ -97,7 +97,7 @@ def _lease(session: Session, run_id: str, options: ApplyOptions, tell: Callable[
 def _verified(session: Session, plan: Plan, seen: Deployment | None) -> Deployment | None:
     """Return what is there, if it is what was asked; settling takes a moment where replicas come and go."""
     clock = session.world.clock
-    limit = clock.monotonic() + SETTLES_WITHIN_S
+    limit, pause = clock.monotonic() + session.provider.settles_within_s, POLL_EVERY_S
     while True:
         wrong = make.difference(plan.asked, seen)
         failed = seen is not None and seen.phase is not Phase.STEADY
@@ -105,7 +105,8 @@ def _verified(session: Session, plan: Plan, seen: Deployment | None) -> Deployme
             return seen
         if clock.monotonic() >= limit:
             break
-        clock.sleep(0.1)
+        clock.sleep(pause)
+        pause = rarer(pause, session.provider)
         seen = session.provider.read(session.identity)
     raise NotAsAsked(
         "what serves is not what was asked for",

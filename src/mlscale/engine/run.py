@@ -30,10 +30,6 @@ POLLS_GROW_BY = 1.5
 """Looks at work that goes on get rarer, up to the provider's `slowest_poll_s`: short work is seen to end soon, and long
 work is not asked about all the time."""
 
-SETTLES_WITHIN_S = 5.0
-"""How long after a call its effect may take to be seen by a read: a new state settles, a read may be behind."""
-
-
 _Kind = Literal["waiting", "run_started", "started", "progress", "retry", "done", "failed", "run_finished"]
 
 
@@ -87,6 +83,11 @@ class Stop:
             why=going_on or "nothing goes on at the provider",
             hint="the same command again goes on from here",
         )
+
+
+def rarer(pause: float, provider: Provider) -> float:
+    """Return the pause (seconds) after the one of `pause`, between looks at what goes on there."""
+    return min(pause * POLLS_GROW_BY, max(provider.slowest_poll_s, POLL_EVERY_S))
 
 
 class Run:
@@ -216,7 +217,7 @@ class Run:
                 told = outcome.detail
                 self.say("progress", step.key, step.subject, told)
             self._clock.sleep(pause)
-            pause = min(pause * POLLS_GROW_BY, max(self._provider.slowest_poll_s, POLL_EVERY_S))
+            pause = rarer(pause, self._provider)
             outcome = self._provider.poll(step, outcome.operation or "")
         return outcome
 
@@ -225,13 +226,14 @@ class Run:
 
         A wait has nothing to confirm: it is made of looks itself.
         """
-        limit = self._clock.monotonic() + SETTLES_WITHIN_S
+        limit, pause = self._clock.monotonic() + self._provider.settles_within_s, POLL_EVERY_S
         while not self._provider.is_done(step):
             if self._clock.monotonic() >= limit:
                 raise NotAsAsked(
                     "a step was done without effect", why=f"{step.subject}: {step.kind} was said to be done, and is not"
                 )
-            self._clock.sleep(POLL_EVERY_S)
+            self._clock.sleep(pause)
+            pause = rarer(pause, self._provider)
 
     def _checkpoint(self, step: Step[object]) -> None:
         """Return if the run may go on; a safe point, because what was begun is journalled and can be polled."""

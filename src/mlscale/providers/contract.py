@@ -75,11 +75,13 @@ class Check:
 class Provider(Protocol):
     """The contract. A method that reads raises when it can't read: unreadable is never the same as absent.
 
-    `slowest_poll_s` is how many seconds apart looks at work that goes on should become, when it takes long.
+    `slowest_poll_s` is how many seconds apart looks at work that goes on should become, when it takes long;
+    `settles_within_s` how long after a call its effect may take to be seen by a read.
     """
 
     name: str
     slowest_poll_s: float
+    settles_within_s: float
 
     def abilities(
         self, asked: Deployment, seen: Deployment | None, rollout: RolloutWish = AT_ONCE

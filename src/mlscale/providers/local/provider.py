@@ -59,6 +59,7 @@ class Local:
 
     name = "local"
     slowest_poll_s = 0.1
+    settles_within_s = 5.0
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self._root = root.resolve()

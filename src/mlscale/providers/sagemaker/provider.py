@@ -1,0 +1,404 @@
+"""Amazon SageMaker as a provider: endpoints, Application Auto Scaling, CloudWatch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, assert_never
+
+from mlscale.clock import Clock
+from mlscale.deployment import AT_ONCE, Content, Deployment, Identity, Revision, RolloutWish, revision_of
+from mlscale.errors import MlscaleError, NotDeployed, ProviderFailed, RolledBack, Unsupported
+from mlscale.plan.steps import Step
+from mlscale.providers.contract import (
+    DONE,
+    Answer,
+    Check,
+    LogLine,
+    LogQuery,
+    Outcome,
+    Progress,
+    Refusal,
+    Steps,
+    Work,
+)
+from mlscale.providers.sagemaker import (
+    failures,
+    image_table,
+    images,
+    invoking,
+    logs,
+    packaging,
+    permissions,
+    preflight,
+    reading,
+    requests,
+    scaling,
+    translate,
+    watching,
+)
+from mlscale.providers.sagemaker.calls import Call
+from mlscale.providers.sagemaker.client import Client
+from mlscale.providers.sagemaker.translate import (
+    Adopt,
+    AwaitEndpoint,
+    AwaitGone,
+    Configure,
+    Discard,
+    MakeConfig,
+    MakeEndpoint,
+    MakeModel,
+    Release,
+    RemoveArrangements,
+    RemoveEndpoint,
+    RemoveUploads,
+    UpdateEndpoint,
+    Upload,
+    Watch,
+)
+
+LOG_LINES = 20
+"""How many of a container's last lines stand in the error of a deployment that failed."""
+
+ROUNDS = 4
+"""How often what is there is compared again: an alarm can name its policy only after that is made."""
+
+
+class SageMaker:
+    """The contract, on Amazon SageMaker in one account and region; `uploads` is the place of archives."""
+
+    name = "sagemaker"
+    slowest_poll_s = 10.0
+    settles_within_s = 30.0
+
+    def __init__(self, *, account: str | None, region: str, uploads: str, clock: Clock) -> None:
+        self._client = Client(account, region, clock)
+        self._region = region
+        self._uploads = uploads
+        self._clock = clock
+
+    def abilities(
+        self, asked: Deployment, seen: Deployment | None, rollout: RolloutWish = AT_ONCE
+    ) -> tuple[Refusal, ...]:
+        """Return what SageMaker can't do of `asked`, and what it would do otherwise without a word."""
+        return (
+            *requests.refusals(asked, seen, rollout, self._uploads),
+            *scaling.refusals(asked.scaling, asked.kind, asked.stable.revision.content.machine if asked.stable else ()),
+            *watching.refusals(asked.auxiliaries, asked.kind),
+            *self._image_refusals(asked),
+        )
+
+    def preflight(self, asked: Deployment, seen: Deployment | None) -> None:
+        """Return if nothing is known that would stop a new revision."""
+        preflight.refuse_unready(self._client, asked, seen, self._uploads)
+
+    def pinned(self, asked: Deployment, seen: Deployment | None) -> Deployment:
+        """Return `asked` as the cloud will hold it: its image chosen, its scaling in the cloud's words.
+
+        The image of the same content stays: a newer table of images is no new revision.
+        """
+        asked = replace(
+            asked,
+            scaling=scaling.canonical(asked.scaling),
+            auxiliaries=watching.canonical(asked.auxiliaries),
+        )
+        served = asked.stable
+        if served is None:
+            return asked
+        content = served.revision.content
+        before = seen.stable.revision.content if seen and seen.stable else None
+        if content.image is not None:
+            content = replace(content, image=preflight.pinned_image(self._client, content.image))
+        elif before and replace(before, image=None, runtime=None) == replace(content, image=None, runtime=None):
+            content = replace(content, image=before.image, runtime=before.runtime)
+        else:
+            content = self._with_image(asked)
+        return replace(asked, revisions=(replace(served, revision=revision_of(content)),))
+
+    def read(self, identity: Identity) -> Deployment | None:
+        """Return what the cloud has, from the cloud alone."""
+        raw = reading.raw_of(self._client, identity.name)
+        return translate.deployment(identity, raw) if raw else None
+
+    def read_all(self, identities: Sequence[Identity]) -> Sequence[Deployment | None]:
+        """Return what `read` gives for each; what can be listed is listed once for all."""
+        if len(identities) < reading.WORTH_LISTING:
+            return [self.read(each) for each in identities]
+        found = reading.raws_of(self._client, [each.name for each in identities])
+        return [translate.deployment(each, raw) if raw else None for each, raw in zip(identities, found, strict=True)]
+
+    def revisions(self, identity: Identity) -> Sequence[Revision]:
+        """Return the revisions whose Models are kept, the newest first."""
+        return reading.revisions_of(self._client, identity.name)
+
+    def steps(self, asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish) -> Steps:
+        """Return the steps from `seen` to `asked`."""
+        return translate.steps(asked, seen, rollout, self._uploads)
+
+    def payloads(self) -> Any:
+        """Return the union of this provider's payloads."""
+        return translate.Payload
+
+    def perform(self, step: Step[object], progress: Progress) -> Outcome:
+        """Carry out `step`; what is there already is left as it is."""
+        payload = _payload(step)
+        match payload:
+            case Upload():
+                self._upload(payload, progress)
+            case AwaitEndpoint() | AwaitGone():
+                return self.poll(step, "endpoint")
+            case Configure():
+                self._configure(payload)
+                return self.poll(step, "count")
+            case Watch() | Release():
+                self._make_even(payload)
+            case RemoveUploads() | RemoveArrangements():
+                for call in self._removals(payload):
+                    self._client.remove(call)
+            case Discard(kind="upload"):
+                self._client.delete(payload.what)
+            case Adopt():
+                for call in reading.adoption_calls(self._client, payload.name, payload.labels):
+                    self._client.change(call)
+            case RemoveEndpoint() | Discard():
+                if not self.is_done(step):
+                    self._client.remove(_call(payload))
+            case MakeModel() | MakeConfig() | MakeEndpoint() | UpdateEndpoint():
+                if not self.is_done(step):
+                    self._client.change(_call(payload))
+            case _:
+                assert_never(payload)
+        return DONE
+
+    def is_done(self, step: Step[object]) -> bool:
+        """Return whether nothing is left to do for `step`, by reading."""
+        payload, client = _payload(step), self._client
+        match payload:
+            case Upload():
+                return client.is_there(payload.place)
+            case MakeModel():
+                return reading.has_ours(client, "model", str(payload.request["ModelName"]), payload.name)
+            case MakeConfig():
+                return reading.has_ours(
+                    client, "endpoint-config", str(payload.request["EndpointConfigName"]), payload.name
+                )
+            case MakeEndpoint():
+                return reading.has_ours(client, "endpoint", payload.name, payload.name)
+            case UpdateEndpoint():
+                return reading.is_on_its_way(client, payload.name, str(payload.request["EndpointConfigName"]))
+            case AwaitEndpoint() | AwaitGone():
+                return self.poll(step, "endpoint").work is Work.DONE
+            case Configure():
+                return not self._settings_left(payload) and self._count_call(payload) is None
+            case Watch() | Release():
+                return not self._uneven(payload)
+            case RemoveEndpoint():
+                return reading.status_of(client, payload.name) in (None, "Deleting")
+            case RemoveUploads() | RemoveArrangements():
+                return not self._removals(payload)
+            case Discard(kind="upload"):
+                return not client.is_there(payload.what)
+            case Discard():
+                return reading.described(client, payload.kind, payload.what) is None
+            case Adopt():
+                return not reading.adoption_calls(client, payload.name, payload.labels)
+            case _:
+                assert_never(payload)
+
+    def poll(self, step: Step[object], operation: str) -> Outcome:
+        """Return how far the endpoint is."""
+        payload = _payload(step)
+        endpoint = reading.described(self._client, "endpoint", payload.name)
+        if isinstance(payload, AwaitGone):
+            return DONE if endpoint is None else Outcome(Work.RUNNING, operation, "Deleting")
+        if endpoint is None:
+            raise ProviderFailed(
+                "the endpoint is gone", why=f"{payload.name} was deleted by somebody", hint="mlscale deploy"
+            )
+        if endpoint["EndpointStatus"] in translate.BUSY:
+            return Outcome(Work.RUNNING, operation, translate.progress_text(endpoint))
+        if isinstance(payload, AwaitEndpoint):
+            return self._settled(payload, endpoint)
+        if isinstance(payload, Configure) and (call := self._count_call(payload)):
+            self._client.change(call)
+            return Outcome(Work.RUNNING, operation, "changing the number of instances")
+        return DONE
+
+    def invoke(self, identity: Identity, body: bytes, content_type: str, accept: str) -> Answer:
+        """Return the endpoint's answer; an async endpoint's is waited for."""
+        seen = self.read(identity)
+        if seen is None or not seen.facts.get("status"):
+            raise NotDeployed("nothing is deployed", why=str(identity), hint="mlscale deploy")
+        request = invoking.Request(body, content_type, accept)
+        return invoking.answer(self._client, seen, request, self._uploads, self._clock)
+
+    def logs(self, identity: Identity, query: LogQuery) -> Iterator[LogLine]:
+        """Yield what the containers wrote, as CloudWatch Logs has it."""
+        return logs.lines(
+            self._client, identity.name, query, reading.revision_at(self._client, identity.name), self._clock
+        )
+
+    def list(self) -> Sequence[Identity]:
+        """Return our endpoints in this account and region."""
+        account = self._client.account()
+        return tuple(Identity(self.name, name, account, self._region) for name in reading.our_endpoints(self._client))
+
+    def doctor(self, asked: Deployment | None = None) -> Sequence[Check]:
+        """Return what AWS must have for `asked`."""
+        return preflight.checks(self._client, asked, self._uploads)
+
+    def adopt(self, identity: Identity, labels: Mapping[str, str]) -> Steps:
+        """Return the step that makes an endpoint ours; none if it is."""
+        if reading.described(self._client, "endpoint", identity.name) is None:
+            raise NotDeployed("there is nothing to import", why=f"no endpoint {identity.name}", hint="mlscale deploy")
+        calls = reading.adoption_calls(self._client, identity.name, labels)
+        return translate.adoption(identity, labels) if calls else ()
+
+    def garbage(self, identity: Identity, keep: Sequence[str]) -> Steps:
+        """Return steps that delete the Models, EndpointConfigs and archives that nothing uses."""
+        return translate.garbage_steps(identity.name, reading.unused(self._client, identity.name, keep, self._uploads))
+
+    def policy(self, asked: Deployment) -> Mapping[str, Any]:
+        """Return the IAM policy that `asked` needs."""
+        return permissions.policy(asked, self._uploads)
+
+    def _image_refusals(self, asked: Deployment) -> tuple[Refusal, ...]:
+        served = asked.stable
+        if served is None:
+            return ()
+        content = served.revision.content
+        if content.image is not None:
+            return ()
+        found = self._choice(asked)
+        return (found,) if isinstance(found, Refusal) else ()
+
+    def _choice(self, asked: Deployment) -> images.Choice | Refusal:
+        content = asked.revisions[0].revision.content
+        handler = packaging.handler_of(_files(content, asked.sources))
+        return images.choose(content, handler, self._region, image_table.newest_table())
+
+    def _with_image(self, asked: Deployment) -> Content:
+        content, found = asked.revisions[0].revision.content, self._choice(asked)
+        if isinstance(found, Refusal):
+            why = f"{found.path}: {found.why}"
+            raise Unsupported("SageMaker can't do what the spec asks", why=why, hint="mlscale validate")
+        return replace(content, image=found.uri, runtime=content.runtime if found.way is images.Way.HOST else None)
+
+    def _upload(self, payload: Upload, progress: Progress) -> None:
+        if self._client.is_there(payload.place):
+            return
+        content = payload.revision.content
+        if payload.model is None:
+            raise ProviderFailed(
+                "the files of a revision are gone",
+                why=f"{payload.place} is not there, and the files are not on this machine",
+                hint="check the model's files out as they were, and: mlscale deploy",
+            )
+        paths = (payload.model, payload.handler, payload.requirements)
+        files = packaging.Files(*(Path(path) if path else None for path in paths))
+        with TemporaryDirectory(prefix="mlscale-") as folder:
+            archive = Path(folder) / "model.tar.gz"
+            packaging.pack(content, files, archive, progress)
+            self._client.upload(archive, payload.place, progress)
+
+    def _configure(self, payload: Configure) -> None:
+        """Make tags, bounds, policies and schedule as they are asked."""
+        for _ in range(ROUNDS):
+            calls = self._settings_left(payload)
+            if not calls:
+                return
+            for call in calls:
+                self._client.change(call)
+
+    def _settings_left(self, payload: Configure) -> Sequence[Call]:
+        client, name = self._client, payload.name
+        seen = reading.scaling_of(client, name, payload.slot)
+        return (
+            *scaling.calls(name, payload.slot, payload.kind, payload.scaling, seen, self._clock.now()),
+            *reading.tag_calls(client, name, payload.tags, payload.shared),
+        )
+
+    def _count_call(self, payload: Configure) -> Call | None:
+        """Return the call that brings the count into its bounds; None where it is."""
+        seen = reading.scaling_of(self._client, payload.name, payload.slot)
+        return requests.count(payload.name, payload.slot, payload.scaling, seen.count, self._clock.now())
+
+    def _make_even(self, payload: Watch | Release) -> None:
+        for _ in range(ROUNDS):
+            calls = self._uneven(payload)
+            if not calls:
+                return
+            for call in calls:
+                self._client.change(call)
+
+    def _uneven(self, payload: Watch | Release) -> Sequence[Call]:
+        client, name, slot = self._client, payload.name, payload.slot
+        if isinstance(payload, Release):
+            return scaling.release_calls(name, slot, reading.scaling_of(client, name, slot))
+        alarms, dashboard = reading.watching_of(client, name)
+        return watching.calls(
+            name, slot, payload.kind, payload.auxiliaries, alarms, dashboard, payload.shared, self._region
+        )
+
+    def _removals(self, payload: RemoveUploads | RemoveArrangements) -> Sequence[Call]:
+        if isinstance(payload, RemoveUploads):
+            return reading.upload_removals(self._client, payload.name, self._uploads)
+        return reading.arrangement_removals(self._client, payload.name)
+
+    def _settled(self, payload: AwaitEndpoint, endpoint: Mapping[str, Any]) -> Outcome:
+        """Return that the endpoint serves what was wanted.
+
+        Raises:
+            RolledBack: it serves something else, by SageMaker's own doing.
+            NoCapacity: there were no machines.
+            ProviderFailed: it failed otherwise.
+        """
+        status, reason = endpoint["EndpointStatus"], str(endpoint.get("FailureReason", ""))
+        if status == "InService" and payload.config in (None, endpoint["EndpointConfigName"]):
+            return DONE
+        if payload.config is None:
+            return Outcome(Work.DONE, None, status)
+        failure = self._failure(payload.name, status, reason)
+        if status == "InService":
+            raise RolledBack(failure.what, why=failure.why, hint=failure.hint)
+        raise failure
+
+    def _failure(self, name: str, status: str, reason: str) -> MlscaleError:
+        failure = failures.reason_of_failure(reason or f"the endpoint is {status}, and SageMaker gives no reason")
+        try:
+            lines = logs.last_lines(self._client, name, LOG_LINES)
+        except MlscaleError as error:
+            lines = f"its log can't be read: {error}"
+        return type(failure)(failure.what, why=f"{failure.why}\n{lines}".strip(), hint=failure.hint)
+
+
+def _files(content: Content, sources: Mapping[str, str]) -> packaging.Files:
+    digests = (content.artifact, content.handler, content.requirements)
+    return packaging.Files(*(Path(sources[digest]) if digest else None for digest in digests))
+
+
+def _call(payload: MakeModel | MakeConfig | MakeEndpoint | UpdateEndpoint | RemoveEndpoint | Discard) -> Call:
+    """Return the one call that carries out `payload`."""
+    match payload:
+        case MakeModel():
+            return Call("sagemaker", "create_model", payload.request)
+        case MakeConfig():
+            return Call("sagemaker", "create_endpoint_config", payload.request)
+        case MakeEndpoint():
+            return Call("sagemaker", "create_endpoint", payload.request)
+        case UpdateEndpoint():
+            return Call("sagemaker", "update_endpoint", payload.request)
+        case RemoveEndpoint():
+            return Call("sagemaker", "delete_endpoint", {"EndpointName": payload.name})
+        case Discard():
+            return reading.deletion(payload.kind, payload.what)
+        case _:
+            assert_never(payload)
+
+
+def _payload(step: Step[object]) -> translate.Payload:
+    if not isinstance(step.payload, translate.Payload):
+        raise TypeError(f"{step.key} is no step of this provider")
+    return step.payload

@@ -1,0 +1,520 @@
+"""What is in the cloud, read for one deployment or for many; and which of its marks and leftovers should not stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from mlscale.deployment import Kind, Revision, revision_of
+from mlscale.errors import NotOurs
+from mlscale.providers.sagemaker import requests, translate
+from mlscale.providers.sagemaker.alarms import alarm_key, alarm_name
+from mlscale.providers.sagemaker.calls import Call
+from mlscale.providers.sagemaker.client import Client
+from mlscale.providers.sagemaker.scaling import SeenScaling
+from mlscale.providers.sagemaker.translate import Raw
+from mlscale.providers.sagemaker.watching import dashboard_name
+
+WORTH_LISTING = 4
+"""From how many deployments on listing all of the account costs fewer calls than asking for each one's."""
+
+MOST_TARGETS = 50
+"""Resource ids that DescribeScalableTargets takes (Application Auto Scaling API reference)."""
+
+DESCRIBE: Mapping[str, tuple[str, str]] = {
+    "endpoint": ("describe_endpoint", "EndpointName"),
+    "endpoint-config": ("describe_endpoint_config", "EndpointConfigName"),
+    "model": ("describe_model", "ModelName"),
+}
+DELETE: Mapping[str, tuple[str, str]] = {
+    "endpoint-config": ("delete_endpoint_config", "EndpointConfigName"),
+    "model": ("delete_model", "ModelName"),
+}
+_AUTOSCALING = "application-autoscaling"
+_NAMESPACE = {"ServiceNamespace": "sagemaker"}
+
+
+def described(client: Client, kind: str, name: str) -> dict[str, Any] | None:
+    """Return an `endpoint`, `endpoint-config` or `model`, None if there is none."""
+    operation, key = DESCRIBE[kind]
+    return client.find("sagemaker", operation, **{key: name})
+
+
+def status_of(client: Client, name: str) -> str | None:
+    """Return the endpoint's status, None if there is none."""
+    endpoint = described(client, "endpoint", name)
+    return str(endpoint["EndpointStatus"]) if endpoint else None
+
+
+def deletion(kind: str, name: str) -> Call:
+    """Return the call that deletes an `endpoint-config` or a `model`."""
+    operation, key = DELETE[kind]
+    return Call("sagemaker", operation, {key: name})
+
+
+def has_ours(client: Client, kind: str, resource: str, name: str) -> bool:
+    """Return whether `resource` is there and belongs to the deployment `name`.
+
+    Raises:
+        NotOurs: it is there and belongs to somebody else.
+    """
+    found = described(client, kind, resource)
+    if found is None:
+        return False
+    _refuse_others(kind, resource, name, tags_of(client, _arn(kind, found)))
+    return True
+
+
+def is_on_its_way(client: Client, name: str, config: str) -> bool:
+    """Return whether the endpoint serves `config`, or is being updated to it."""
+    endpoint = described(client, "endpoint", name)
+    if endpoint is None:
+        return False
+    if endpoint["EndpointStatus"] == "Updating":
+        return bool(endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName") == config)
+    return bool(endpoint["EndpointStatus"] == "InService" and endpoint["EndpointConfigName"] == config)
+
+
+def tags_of(client: Client, arn: str) -> dict[str, str]:
+    """Return the tags of a resource."""
+    return _tags(client.pages("sagemaker", "list_tags", "Tags", ResourceArn=arn))
+
+
+def raw_of(client: Client, name: str) -> Raw | None:
+    """Return what the cloud has of the deployment `name`, None if nothing.
+
+    Raises:
+        NotOurs: an endpoint has the name, but not our marks.
+    """
+    endpoint = described(client, "endpoint", name)
+    if endpoint is None:
+        left = left_of(client, name)
+        return Raw(None, left=left) if left else None
+    config_name = _config_name(endpoint)
+    parts: list[Any] = client.together(
+        lambda: described(client, "endpoint-config", config_name),
+        lambda: tags_of(client, _arn("endpoint", endpoint)),
+        lambda: our_alarms(client, name),
+        lambda: dashboard_of(client, name),
+    )
+    config, tags, alarms, dashboard = parts
+    _refuse_others("endpoint", name, name, tags)
+    variants = list(config.get("ProductionVariants", ())) if config else []
+    more: list[Any] = client.together(
+        *(partial(_model, client, str(variant["ModelName"])) for variant in variants if variant.get("ModelName")),
+        lambda: _seen_scaling(client, name, _slot(variants, endpoint), alarms, tags, endpoint),
+    )
+    *models, seen = more
+    return Raw(
+        endpoint=endpoint,
+        tags=tags,
+        config=config,
+        models={model["ModelName"]: (model, its_tags) for each in models if each for model, its_tags in [each]},
+        scaling=seen,
+        alarms=alarms,
+        dashboard=dashboard,
+    )
+
+
+def raws_of(client: Client, names: Sequence[str]) -> list[Raw | None]:
+    """Return what `raw_of` gives for each of `names`.
+
+    Endpoints, their arrangements and Models are read one by one; tags, scaling, alarms and dashboards come in lists of
+    the whole account, whose pages do not grow with what is asked for.
+
+    Raises:
+        NotOurs: an endpoint has one of the names, but not our marks.
+    """
+    listed = _Listed(client)
+    parts: list[Any] = client.together(
+        *listed.reads(names), *(partial(described, client, "endpoint", name) for name in names)
+    )
+    endpoints = dict(zip(names, parts[-len(names) :], strict=True))
+    listed.take(parts[: -len(names)])
+    there = {name: endpoint for name, endpoint in endpoints.items() if endpoint}
+    configs = dict(
+        zip(
+            there,
+            client.together(
+                *(partial(described, client, "endpoint-config", _config_name(each)) for each in there.values())
+            ),
+            strict=True,
+        )
+    )
+    wanted = sorted(
+        {str(variant["ModelName"]) for config in configs.values() if config for variant in config["ProductionVariants"]}
+    )
+    models = dict(
+        zip(wanted, client.together(*(partial(described, client, "model", each) for each in wanted)), strict=True)
+    )
+    return [
+        listed.raw(name, endpoint, configs[name], models) if (endpoint := there.get(name)) else raw_of(client, name)
+        for name in names
+    ]
+
+
+class _Listed:
+    """Tags, scaling, alarms and dashboards of the whole account, by what they belong to."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._tags: dict[str, dict[str, str]] = {}
+        self._found: dict[str, list[Any]] = {}
+
+    def reads(self, names: Sequence[str]) -> list[Callable[[], Any]]:
+        """Return the reads to be done side by side, in the order in which `take` wants what they give."""
+        pages = self._client.pages
+        ids = [_resource(name, requests.SLOT) for name in names]
+        chunks = [ids[start : start + MOST_TARGETS] for start in range(0, len(ids), MOST_TARGETS)]
+        return [
+            lambda: pages(
+                "resourcegroupstaggingapi",
+                "get_resources",
+                "ResourceTagMappingList",
+                TagFilters=[{"Key": requests.NAME}],
+                ResourceTypeFilters=["sagemaker:endpoint", "sagemaker:model"],
+            ),
+            lambda: pages(_AUTOSCALING, "describe_scaling_policies", "ScalingPolicies", **_NAMESPACE),
+            lambda: pages(_AUTOSCALING, "describe_scheduled_actions", "ScheduledActions", **_NAMESPACE),
+            lambda: pages(
+                "cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=alarm_name("", "").removesuffix("/")
+            ),
+            lambda: pages("cloudwatch", "list_dashboards", "DashboardEntries", DashboardNamePrefix=dashboard_name("")),
+            lambda: [
+                each
+                for chunk in chunks
+                for each in pages(
+                    _AUTOSCALING, "describe_scalable_targets", "ScalableTargets", ResourceIds=chunk, **_NAMESPACE
+                )
+            ],
+        ]
+
+    def take(self, parts: Sequence[list[Any]]) -> None:
+        """Keep what the reads gave."""
+        tagged, *lists = parts
+        self._tags = {each["ResourceARN"].lower(): _tags(each["Tags"]) for each in tagged}
+        keys = ("policies", "actions", "alarms", "dashboards", "targets")
+        self._found = dict(zip(keys, lists, strict=True))
+
+    def raw(
+        self, name: str, endpoint: Mapping[str, Any], config: dict[str, Any] | None, models: Mapping[str, Any]
+    ) -> Raw:
+        """Return what belongs to the deployment `name`."""
+        variants = list(config["ProductionVariants"]) if config else []
+        tags = self._tags_of(_arn("endpoint", endpoint))
+        _refuse_others("endpoint", name, name, tags)
+        slot = _slot(variants, endpoint)
+        if slot != requests.SLOT:  # somebody else's name for the variant: the lists were asked for ours
+            return raw_of(self._client, name) or Raw(endpoint)
+        alarms = [each for each in self._found["alarms"] if alarm_key(name, each["AlarmName"])]
+        own = {
+            key: [each for each in self._found[key] if each["ResourceId"] == _resource(name, slot)]
+            for key in ("policies", "actions", "targets")
+        }
+        has_dashboard = any(each["DashboardName"] == dashboard_name(name) for each in self._found["dashboards"])
+        return Raw(
+            endpoint=endpoint,
+            tags=tags,
+            config=config,
+            models={
+                model["ModelName"]: (model, self._tags_of(model["ModelArn"]))
+                for variant in variants
+                if (model := models.get(variant.get("ModelName")))
+            },
+            scaling=_scaling(own["targets"], own["policies"], own["actions"], alarms, tags, _count(endpoint, slot)),
+            alarms=alarms,
+            dashboard=dashboard_of(self._client, name) if has_dashboard else None,
+        )
+
+    def _tags_of(self, arn: str) -> dict[str, str]:
+        # The list of tags is behind for a moment after a change; who is not in it is asked about by name.
+        found = self._tags.get(arn.lower())
+        return tags_of(self._client, arn) if found is None else found
+
+
+def scaling_of(client: Client, name: str, slot: str) -> SeenScaling:
+    """Return what is there of the scaling of one variant, now."""
+    endpoint = described(client, "endpoint", name)
+    if endpoint is None:
+        return _seen_scaling(client, name, slot, our_alarms(client, name), {}, {})
+    parts: list[Any] = client.together(
+        lambda: our_alarms(client, name), lambda: tags_of(client, _arn("endpoint", endpoint))
+    )
+    alarms, tags = parts
+    return _seen_scaling(client, name, slot, alarms, tags, endpoint)
+
+
+def _seen_scaling(
+    client: Client,
+    name: str,
+    slot: str,
+    alarms: Sequence[Mapping[str, Any]],
+    tags: Mapping[str, str],
+    endpoint: Mapping[str, Any],
+) -> SeenScaling:
+    resource = _resource(name, slot)
+    pages = client.pages
+    targets, policies, actions = client.together(
+        lambda: pages(
+            _AUTOSCALING, "describe_scalable_targets", "ScalableTargets", ResourceIds=[resource], **_NAMESPACE
+        ),
+        lambda: pages(_AUTOSCALING, "describe_scaling_policies", "ScalingPolicies", ResourceId=resource, **_NAMESPACE),
+        lambda: pages(
+            _AUTOSCALING, "describe_scheduled_actions", "ScheduledActions", ResourceId=resource, **_NAMESPACE
+        ),
+    )
+    return _scaling(targets, policies, actions, alarms, tags, _count(endpoint, slot))
+
+
+def _scaling(
+    targets: Sequence[Mapping[str, Any]],
+    policies: Sequence[Mapping[str, Any]],
+    actions: Sequence[Mapping[str, Any]],
+    alarms: Sequence[Mapping[str, Any]],
+    tags: Mapping[str, str],
+    count: int | None,
+) -> SeenScaling:
+    return SeenScaling(
+        target=next(iter(targets), None),
+        policies=[each for each in policies if each["PolicyName"].startswith("mlscale-")],
+        actions=[each for each in actions if each["ScheduledActionName"].startswith("mlscale-")],
+        alarms=alarms,
+        bounds=tags.get(requests.BOUNDS, ""),
+        count=count,
+    )
+
+
+def our_alarms(client: Client, name: str) -> list[dict[str, Any]]:
+    """Return the alarms of the deployment `name`."""
+    return client.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=alarm_name(name, ""))
+
+
+def dashboard_of(client: Client, name: str) -> str | None:
+    """Return the text of the deployment's dashboard, None if there is none."""
+    found = client.find("cloudwatch", "get_dashboard", DashboardName=dashboard_name(name))
+    return str(found["DashboardBody"]) if found else None
+
+
+def watching_of(client: Client, name: str) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the deployment's alarms and its dashboard."""
+    return our_alarms(client, name), dashboard_of(client, name)
+
+
+def tag_calls(client: Client, name: str, tags: Mapping[str, str], shared: Mapping[str, str]) -> tuple[Call, ...]:
+    """Return the calls that give the endpoint `tags`, and its arrangement and Models `shared`; () if they have them.
+
+    A tag that the endpoint's list of labels names and nobody wants any more is taken away; others are somebody else's.
+    """
+    endpoint = described(client, "endpoint", name)
+    if endpoint is None:
+        return ()
+    arn = _arn("endpoint", endpoint)
+    have = tags_of(client, arn)
+    stale = sorted(set(have.get(requests.LABELS, "").split()) - tags.keys())
+    calls = list(_tag_changes(arn, have, tags, stale))
+    config = described(client, "endpoint-config", _config_name(endpoint))
+    others = [("endpoint-config", config)] if config else []
+    for variant in config.get("ProductionVariants", ()) if config else ():
+        model = described(client, "model", str(variant.get("ModelName", "")))
+        others += [("model", model)] if model else []
+    for kind, found in others:
+        arn = _arn(kind, found)
+        calls += _tag_changes(arn, tags_of(client, arn), shared, stale)
+    # The endpoint's own come last: its list of labels says what is to be taken from the others.
+    return tuple(sorted(calls, key=lambda call: call.request["ResourceArn"] == _arn("endpoint", endpoint)))
+
+
+def _tag_changes(arn: str, have: Mapping[str, str], wanted: Mapping[str, str], stale: Sequence[str]) -> list[Call]:
+    put = {key: value for key, value in wanted.items() if have.get(key) != value}
+    gone = [key for key in stale if key in have]
+    calls = []
+    if gone:
+        calls.append(Call("sagemaker", "delete_tags", {"ResourceArn": arn, "TagKeys": gone}))
+    if put:
+        calls.append(Call("sagemaker", "add_tags", {"ResourceArn": arn, "Tags": requests.tag_list(put)}))
+    return calls
+
+
+def adoption_calls(client: Client, name: str, labels: Mapping[str, str]) -> tuple[Call, ...]:
+    """Return the calls that mark an endpoint, its arrangement and its Models as ours; () where they are.
+
+    Raises:
+        NotOurs: it belongs to another deployment.
+    """
+    endpoint = described(client, "endpoint", name)
+    if endpoint is None:
+        return ()
+    have = tags_of(client, _arn("endpoint", endpoint))
+    if have.get(requests.NAME) == name:
+        return ()
+    if requests.NAME in have:
+        _refuse_others("endpoint", name, name, have)
+    shared = {requests.NAME: name, **labels}
+    return tag_calls(client, name, {**shared, requests.LABELS: " ".join(sorted(labels))}, shared)
+
+
+def left_of(client: Client, name: str) -> tuple[str, ...]:
+    """Return what is ours although there is no endpoint `name`: a run was cut off, or somebody deleted it."""
+    parts: list[Any] = client.together(
+        lambda: our_models(client, name), lambda: our_configs(client, name), lambda: our_alarms(client, name)
+    )
+    models, configs, alarms = parts
+    return (
+        *(f"model {each}" for each in models),
+        *(f"endpoint config {each}" for each in configs),
+        *(f"alarm {each['AlarmName']}" for each in alarms),
+    )
+
+
+def our_models(client: Client, name: str) -> list[str]:
+    """Return the names of the deployment's Models, the newest first."""
+    listed = client.pages(
+        "sagemaker", "list_models", "Models", NameContains=name, SortBy="CreationTime", SortOrder="Descending"
+    )
+    return [each["ModelName"] for each in listed if requests.revision_in(name, each["ModelName"])]
+
+
+def our_configs(client: Client, name: str) -> list[str]:
+    """Return the names of the deployment's EndpointConfigs."""
+    listed = client.pages("sagemaker", "list_endpoint_configs", "EndpointConfigs", NameContains=name)
+    return [each["EndpointConfigName"] for each in listed if requests.is_config(name, each["EndpointConfigName"])]
+
+
+def our_endpoints(client: Client) -> list[str]:
+    """Return the names of the endpoints that are ours, in this account and region."""
+    found = client.pages(
+        "resourcegroupstaggingapi",
+        "get_resources",
+        "ResourceTagMappingList",
+        TagFilters=[{"Key": requests.NAME}],
+        ResourceTypeFilters=["sagemaker:endpoint"],
+    )
+    return sorted(_tags(each["Tags"])[requests.NAME] for each in found)
+
+
+def revisions_of(client: Client, name: str) -> list[Revision]:
+    """Return the revisions whose Models are kept, the newest first; the machines are those that serve now."""
+    now = raw_of(client, name)
+    config = now.config if now else None
+    variants = config["ProductionVariants"] if config else [{}]
+    kind = Kind.SERVERLESS if variants[0].get("ServerlessConfig") else Kind.REALTIME
+    found = client.together(*(partial(_model, client, each) for each in our_models(client, name)))
+    contents = [translate.content_of(*each, variants[0], kind) for each in found if each]
+    revisions = [revision_of(content) for content in contents]
+    return [each for number, each in enumerate(revisions) if each.id not in {old.id for old in revisions[:number]}]
+
+
+def revision_at(client: Client, name: str) -> Callable[[str, datetime], str]:
+    """Return a function that names the revision that a variant had at a time; empty before its present arrangement."""
+    raw = raw_of(client, name)
+    if raw is None or raw.config is None or raw.endpoint is None:
+        return lambda variant, at: ""  # noqa: ARG005 - nothing is there to tell
+    since, seen = raw.config["CreationTime"], {}
+    for variant in raw.config["ProductionVariants"]:
+        model = raw.models.get(variant.get("ModelName", ""))
+        if model:
+            kind = Kind.SERVERLESS if variant.get("ServerlessConfig") else Kind.REALTIME
+            seen[variant["VariantName"]] = revision_of(translate.content_of(*model, variant, kind)).id
+    return lambda variant, at: seen.get(variant, "") if at >= since else ""
+
+
+def unused(client: Client, name: str, keep: Sequence[str], uploads: str) -> list[tuple[str, str]]:
+    """Return what nothing uses of the deployment's things, each as its kind and its name or place.
+
+    A Model of a revision in `keep` is used, and so is its archive; an arrangement only by the endpoint.
+    """
+    endpoint = described(client, "endpoint", name)
+    if endpoint is None:
+        return []
+    used = {_config_name(endpoint), endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")}
+    configs, models, places = client.together(
+        lambda: our_configs(client, name),
+        lambda: our_models(client, name),
+        lambda: uploads_of(client, name, uploads),
+    )
+    serving = client.together(
+        *(partial(described, client, "endpoint-config", each) for each in sorted(filter(None, used)))
+    )
+    in_use = {variant.get("ModelName") for each in serving if each for variant in each["ProductionVariants"]}
+    kept = [each for each in models if each in in_use or requests.revision_in(name, each) in keep]
+    their = client.together(*(partial(described, client, "model", each) for each in kept))
+    needed = {(each.get("PrimaryContainer") or {}).get("ModelDataUrl") for each in their if each}
+    return [
+        *(("endpoint-config", each) for each in configs if each not in used),
+        *(("model", each) for each in models if each not in kept),
+        *(("upload", each) for each in places if each not in needed),
+    ]
+
+
+def uploads_of(client: Client, name: str, uploads: str) -> list[str]:
+    """Return the places of the deployment's archives."""
+    if not uploads:
+        return []
+    bucket, _, prefix = uploads.removeprefix("s3://").partition("/")
+    folder = f"{prefix}/{name}/" if prefix else f"{name}/"
+    listed = client.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=folder)
+    return [f"s3://{bucket}/{each['Key']}" for each in listed]
+
+
+def arrangement_removals(client: Client, name: str) -> tuple[Call, ...]:
+    """Return the calls that delete every arrangement and Model of the deployment."""
+    configs, models = client.together(lambda: our_configs(client, name), lambda: our_models(client, name))
+    return (
+        *(deletion("endpoint-config", each) for each in configs),
+        *(deletion("model", each) for each in models),
+    )
+
+
+def upload_removals(client: Client, name: str, uploads: str) -> tuple[Call, ...]:
+    """Return the calls that delete every archive of the deployment."""
+    calls = []
+    for place in uploads_of(client, name, uploads):
+        bucket, _, key = place.removeprefix("s3://").partition("/")
+        calls.append(Call("s3", "delete_object", {"Bucket": bucket, "Key": key}))
+    return tuple(calls)
+
+
+def _model(client: Client, name: str) -> tuple[dict[str, Any], dict[str, str]] | None:
+    model = described(client, "model", name)
+    return (model, tags_of(client, _arn("model", model))) if model else None
+
+
+def _slot(variants: Sequence[Mapping[str, Any]], endpoint: Mapping[str, Any]) -> str:
+    """Return the name of the variant that scaling is about: ours, or the only one that somebody else made."""
+    names = [each["VariantName"] for each in variants or endpoint.get("ProductionVariants", ())]
+    return requests.SLOT if requests.SLOT in names or not names else str(names[0])
+
+
+def _count(endpoint: Mapping[str, Any], slot: str) -> int | None:
+    found = (each for each in endpoint.get("ProductionVariants", ()) if each["VariantName"] == slot)
+    return next((each.get("DesiredInstanceCount") for each in found), None)
+
+
+def _config_name(endpoint: Mapping[str, Any]) -> str:
+    return str(endpoint.get("EndpointConfigName", ""))
+
+
+def _resource(name: str, slot: str) -> str:
+    return f"endpoint/{name}/variant/{slot}"
+
+
+def _arn(kind: str, found: Mapping[str, Any]) -> str:
+    return str(found[{"endpoint": "EndpointArn", "endpoint-config": "EndpointConfigArn", "model": "ModelArn"}[kind]])
+
+
+def _tags(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in tags}
+
+
+def _refuse_others(kind: str, resource: str, name: str, tags: Mapping[str, str]) -> None:
+    owner = tags.get(requests.NAME)
+    if owner == name:
+        return
+    whose = f"it belongs to the deployment {owner}" if owner else "it has none of our marks"
+    raise NotOurs(
+        f"this {kind.replace('-', ' ')} is not ours",
+        why=f"{resource}: {whose}",
+        hint="mlscale import, or choose another name" if kind == "endpoint" and not owner else "choose another name",
+    )

@@ -1,0 +1,707 @@
+"""Asked × seen → steps for SageMaker, and what was read → Deployment; pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from mlscale.autoscaling.policy import starting_replicas
+from mlscale.deployment import (
+    WHOLE,
+    Auxiliary,
+    Content,
+    Deployment,
+    Health,
+    Identity,
+    Kind,
+    Live,
+    Phase,
+    Revision,
+    Role,
+    RolloutWish,
+    Scaling,
+    ServedRevision,
+    revision_of,
+)
+from mlscale.plan.diff import changes
+from mlscale.plan.steps import Change, Step, StepKind
+from mlscale.providers.contract import Steps
+from mlscale.providers.sagemaker import packaging, requests, scaling, watching
+from mlscale.providers.sagemaker.scaling import SeenScaling
+from mlscale.quantities import percent_text, size_text
+
+SERVING = frozenset({"InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed"})
+"""States in which an endpoint answers."""
+
+BUSY = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
+"""States that end by themselves, and in which SageMaker refuses changes."""
+
+CREATING, UPDATING, DELETING = timedelta(minutes=8), timedelta(minutes=8), timedelta(minutes=2)
+"""How long it usually takes: instances start in minutes."""
+
+CONTENT_PATHS = ("model.", "endpoint.health", "endpoint.machine", "endpoint.kind", "runtime", "revision ")
+"""Where a difference is another revision's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Put the archive of a revision at `place`; the paths are where its files are here, None if they are not."""
+
+    name: str
+    place: str
+    revision: Revision
+    model: str | None = None
+    handler: str | None = None
+    requirements: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MakeModel:
+    """Make the Model of a revision."""
+
+    name: str
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MakeConfig:
+    """Make the EndpointConfig, which is one arrangement of revisions."""
+
+    name: str
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MakeEndpoint:
+    """Begin to make the endpoint."""
+
+    name: str
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateEndpoint:
+    """Begin to move the endpoint to another arrangement."""
+
+    name: str
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitEndpoint:
+    """Wait until the endpoint serves `config`; None waits for whatever goes on there."""
+
+    name: str
+    config: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Change in place what is no part of a revision: tags, bounds, policies, schedule.
+
+    `tags` are those of the endpoint, `shared` those of everything that is ours.
+    """
+
+    name: str
+    kind: Kind
+    slot: str
+    scaling: Scaling
+    tags: Mapping[str, str]
+    shared: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Have these alarms and this dashboard, and no other."""
+
+    name: str
+    kind: Kind
+    slot: str
+    auxiliaries: tuple[Auxiliary, ...]
+    shared: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Take autoscaling off the variant; SageMaker refuses to change the machines of one that has it."""
+
+    name: str
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveEndpoint:
+    """Begin to delete the endpoint."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitGone:
+    """Wait until the endpoint is gone."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveUploads:
+    """Delete every archive of the deployment."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveArrangements:
+    """Delete every EndpointConfig and every Model of the deployment."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Delete one thing that nothing uses: `kind` is model, endpoint-config or upload, `what` its name or place."""
+
+    name: str
+    kind: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Put our marks on an endpoint that somebody else made, on its arrangement and its models."""
+
+    name: str
+    labels: Mapping[str, str]
+
+
+Payload: TypeAlias = (
+    Upload
+    | MakeModel
+    | MakeConfig
+    | MakeEndpoint
+    | UpdateEndpoint
+    | AwaitEndpoint
+    | Configure
+    | Watch
+    | Release
+    | RemoveEndpoint
+    | AwaitGone
+    | RemoveUploads
+    | RemoveArrangements
+    | Discard
+    | Adopt
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What the cloud answered about one deployment, as it came.
+
+    `endpoint` is None where there is none, `config` where its arrangement was deleted. `models` are by name, each with
+    its tags; `left` are names of what is ours without an endpoint.
+    """
+
+    endpoint: Mapping[str, Any] | None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    models: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]] = field(default_factory=dict)
+    scaling: SeenScaling | None = None
+    alarms: Sequence[Mapping[str, Any]] = ()
+    dashboard: str | None = None
+    left: tuple[str, ...] = ()
+
+
+def steps(asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish, uploads: str) -> Steps:
+    """Return the steps from `seen` to `asked`; none where nothing differs.
+
+    Args:
+        asked: what is asked for, its image chosen; None takes everything down.
+        seen: what is there.
+        rollout: how a new revision takes over.
+        uploads: the place of archives, like `s3://bucket/folder`.
+    """
+    if asked is None:
+        return tuple(_removal(seen)) if seen else ()
+    status = seen.facts.get("status", "") if seen else ""
+    if seen is None or status in ("", "Failed", "OutOfService", "Deleting"):
+        return tuple(_made(asked, seen, uploads))
+    settle = _settle(asked, seen)
+    after = tuple(step.key for step in settle)
+    if not _serves(asked, seen) or status == "UpdateRollbackFailed":
+        return (*settle, *_moved(asked, seen, rollout, uploads, after))
+    planned = (*_settings(asked, seen, after), *_watched(asked, seen, after))
+    return (*settle, *planned) if planned or seen.phase is Phase.CHANGING else ()
+
+
+def _settle(asked: Deployment, seen: Deployment) -> tuple[Step[object], ...]:
+    """Return the wait for what goes on at the endpoint, if something does."""
+    status, name = seen.facts["status"], asked.identity.name
+    if status not in BUSY:
+        return ()
+    # An endpoint that can't be made does not become another one; an update of somebody else's may end as it likes.
+    wanted = seen.pending if status == "Creating" or _serves(asked, seen) else None
+    wait = AwaitEndpoint(name, wanted)
+    return (Step("endpoint/settle", StepKind.WAIT, f"endpoint {name}", wait, expected=UPDATING),)
+
+
+def _serves(asked: Deployment, seen: Deployment) -> bool:
+    """Return whether the asked revision alone is there, or on its way, by the asked settings."""
+    have, wanted = seen.stable, asked.stable
+    return bool(
+        have
+        and wanted
+        and len(seen.revisions) == 1
+        and have.revision.id == wanted.revision.id
+        and dict(asked.settings) == dict(seen.settings)
+        and asked.kind is seen.kind
+    )
+
+
+def _made(asked: Deployment, seen: Deployment | None, uploads: str) -> Iterator[Step[object]]:
+    served = asked.stable
+    if served is None:
+        return
+    name, revision = asked.identity.name, served.revision
+    status = seen.facts.get("status", "") if seen else ""
+    ready = list(_prepared(asked, None, revision, uploads, requests.SLOT))
+    config = str(_request(ready[-1])["EndpointConfigName"])
+    yield from ready
+    before: tuple[str, ...] = (ready[-1].key,)
+    if status and status != "Deleting":
+        label = f"endpoint {name}, which failed"
+        yield Step("endpoint/clear", StepKind.DELETE, label, RemoveEndpoint(name))
+    if status:
+        cleared = ("endpoint/clear",) if status != "Deleting" else ()
+        wait = AwaitGone(name)
+        yield Step("endpoint/cleared", StepKind.WAIT, f"endpoint {name}", wait, cleared, expected=DELETING)
+        before = (*before, "endpoint/cleared")
+    machines = ", ".join(revision.content.machine) or "serverless"
+    yield Step(
+        "endpoint/create",
+        StepKind.CREATE,
+        f"endpoint {name} on {machines}",
+        MakeEndpoint(name, requests.endpoint(asked, revision.id, config)),
+        after=before,
+        changes=_content_changes(asked, None),
+    )
+    yield _wait(name, config, "endpoint/create", CREATING)
+    if _is_autoscaled(asked.scaling):  # its tags come with it
+        yield _configure(asked, revision.id, requests.SLOT, ("endpoint/wait",), _scaling_changes(asked, None))
+    yield from _watched(asked, None, ("endpoint/wait",))
+
+
+def _moved(
+    asked: Deployment, seen: Deployment, rollout: RolloutWish, uploads: str, after: tuple[str, ...]
+) -> Iterator[Step[object]]:
+    """Yield the steps to another arrangement.
+
+    Where the machines of an autoscaled variant change, its autoscaling is taken off before and put on again after, and
+    the count that it had chosen stays.
+    """
+    served = asked.stable
+    if served is None:
+        return
+    name, revision, slot = asked.identity.name, served.revision, seen.facts.get("slot", requests.SLOT)
+    ready = list(_prepared(asked, seen, revision, uploads, slot))
+    config = str(_request(ready[-1])["EndpointConfigName"])
+    yield from ready
+    watched = list(_watched(asked, seen, after))
+    yield from watched
+    before = (*after, ready[-1].key, *(step.key for step in watched))
+    released = seen.facts.get("autoscaled") == "yes" and _changes_machines(asked, seen)
+    if released:
+        yield Step(
+            "endpoint/release", StepKind.DELETE, f"autoscaling of {name}, for the update", Release(name, slot), before
+        )
+        before = ("endpoint/release",)
+    yield Step(
+        "endpoint/update",
+        StepKind.UPDATE,
+        f"endpoint {name} to revision {revision.id}",
+        UpdateEndpoint(name, requests.update(asked, config, rollout)),
+        after=before,
+        changes=(*_content_changes(asked, seen), *_setting_changes(asked, seen)),
+    )
+    yield _wait(name, config, "endpoint/update", UPDATING + rollout.bake_time)
+    yield _configure(asked, revision.id, slot, ("endpoint/wait",), _scaling_changes(asked, seen))
+
+
+def _wait(name: str, config: str, after: str, expected: timedelta) -> Step[object]:
+    return Step(
+        "endpoint/wait", StepKind.WAIT, f"endpoint {name}", AwaitEndpoint(name, config), (after,), expected=expected
+    )
+
+
+def _prepared(
+    asked: Deployment, seen: Deployment | None, revision: Revision, uploads: str, slot: str
+) -> Iterator[Step[object]]:
+    """Yield the steps that bill nothing yet: archive, Model and EndpointConfig; the last is the EndpointConfig's."""
+    name, content = asked.identity.name, revision.content
+    place = requests.upload_place(name, content, uploads)
+    uploaded: tuple[str, ...] = ()
+    if place is not None:
+        yield Step(
+            f"{revision.id}/upload",
+            StepKind.CREATE,
+            f"files of revision {revision.id}",
+            Upload(
+                name,
+                place,
+                revision,
+                model=asked.sources.get(content.artifact),
+                handler=asked.sources.get(content.handler or ""),
+                requirements=asked.sources.get(content.requirements or ""),
+            ),
+        )
+        uploaded = (f"{revision.id}/upload",)
+    model = requests.model(asked, revision, uploads)
+    yield Step(
+        f"{revision.id}/model",
+        StepKind.CREATE,
+        f"model {model['ModelName']}",
+        MakeModel(name, model),
+        after=uploaded,
+    )
+    count = starting_replicas(asked.scaling, seen)
+    config = requests.config(asked, revision, model["ModelName"], slot=slot, count=count)
+    yield Step(
+        f"{revision.id}/config",
+        StepKind.CREATE,
+        f"endpoint config {config['EndpointConfigName']}",
+        MakeConfig(name, config),
+        after=(f"{revision.id}/model",),
+    )
+
+
+def _request(step: Step[object]) -> Mapping[str, Any]:
+    if not isinstance(step.payload, MakeConfig):
+        raise TypeError(f"{step.key} makes no endpoint config")
+    return step.payload.request
+
+
+def _changes_machines(asked: Deployment, seen: Deployment) -> bool:
+    """Return whether SageMaker would refuse the update of an autoscaled variant: its machines change, or it goes."""
+    before, after = seen.stable, asked.stable
+    return (
+        before is None
+        or after is None
+        or before.revision.content.machine != after.revision.content.machine
+        or len(seen.revisions) > 1
+    )
+
+
+def _settings(asked: Deployment, seen: Deployment, after: tuple[str, ...]) -> Iterator[Step[object]]:
+    """Yield the step for what changes in place, also where a run was cut off before it marked what it had done."""
+    different, served = _scaling_changes(asked, seen), asked.stable
+    if served and (different or seen.facts.get("marked") != served.revision.id):
+        yield _configure(asked, served.revision.id, seen.facts.get("slot", requests.SLOT), after, different)
+
+
+def _scaling_changes(asked: Deployment, seen: Deployment | None) -> tuple[Change, ...]:
+    inside = ("endpoint.replicas", "endpoint.autoscaling", "labels.")
+    return tuple(change for change in changes(asked, seen) if change.path.startswith(inside))
+
+
+def _configure(
+    asked: Deployment, revision: str, slot: str, after: tuple[str, ...], different: tuple[Change, ...]
+) -> Step[object]:
+    payload = Configure(
+        asked.identity.name,
+        asked.kind,
+        slot,
+        asked.scaling,
+        requests.endpoint_tags(asked, revision),
+        requests.labels_as_tags(asked),
+    )
+    return Step("endpoint/configure", StepKind.UPDATE, "endpoint settings", payload, after=after, changes=different)
+
+
+def _is_autoscaled(wanted: Scaling) -> bool:
+    return bool(wanted.min != wanted.max or wanted.target or wanted.steps or wanted.schedule)
+
+
+def _watched(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]) -> Iterator[Step[object]]:
+    different = tuple(change for change in changes(asked, seen) if change.path.startswith(("alarms.", "dashboards.")))
+    if not different:
+        return
+    slot = (seen.facts.get("slot") if seen else None) or requests.SLOT
+    payload = Watch(asked.identity.name, asked.kind, slot, asked.auxiliaries, requests.labels_as_tags(asked))
+    yield Step("endpoint/watch", StepKind.UPDATE, "alarms and dashboard", payload, after=after, changes=different)
+
+
+def _removal(seen: Deployment) -> Iterator[Step[object]]:
+    """Yield the steps that leave nothing.
+
+    What bills goes first. The archives go before the arrangements: as long as one of those is there, what is left is
+    found.
+    """
+    name, status = seen.identity.name, seen.facts.get("status", "")
+    slot = seen.facts.get("slot", requests.SLOT)
+    after: tuple[str, ...] = ()
+    if status in BUSY and status != "Deleting":
+        yield Step("endpoint/settle", StepKind.WAIT, f"endpoint {name}", AwaitEndpoint(name, None), expected=UPDATING)
+        after = ("endpoint/settle",)
+    yield Step(
+        "endpoint/unwatch",
+        StepKind.DELETE,
+        "alarms and dashboard",
+        Watch(name, seen.kind, slot, (), {requests.NAME: name}),
+    )
+    yield Step("endpoint/release", StepKind.DELETE, f"autoscaling of {name}", Release(name, slot), after=after)
+    gone: tuple[str, ...] = ("endpoint/unwatch", "endpoint/release")
+    if status:
+        yield Step(
+            "endpoint/delete",
+            StepKind.DELETE,
+            f"endpoint {name}",
+            RemoveEndpoint(name),
+            after=gone,
+            changes=changes(None, seen),
+            destroys=True,
+            interrupts=status in SERVING,
+        )
+        yield Step(
+            "endpoint/gone",
+            StepKind.WAIT,
+            f"endpoint {name}",
+            AwaitGone(name),
+            after=("endpoint/delete",),
+            expected=DELETING,
+        )
+        gone = ("endpoint/gone",)
+    yield Step("files/delete", StepKind.DELETE, "uploaded files", RemoveUploads(name), after=gone, destroys=True)
+    yield Step(
+        "models/delete",
+        StepKind.DELETE,
+        "models and endpoint configs",
+        RemoveArrangements(name),
+        after=("files/delete",),
+        destroys=True,
+    )
+
+
+def garbage_steps(name: str, unused: Sequence[tuple[str, str]]) -> Steps:
+    """Return a step for each thing that nothing uses, given as its kind and its name or place."""
+    return tuple(
+        Step(f"{what}/discard", StepKind.DELETE, f"{kind.replace('-', ' ')} {what}", Discard(name, kind, what))
+        for kind, what in unused
+    )
+
+
+def adoption(identity: Identity, labels: Mapping[str, str]) -> Steps:
+    """Return the step that makes an endpoint ours."""
+    name = identity.name
+    return (Step("endpoint/adopt", StepKind.UPDATE, f"endpoint {name}", Adopt(name, labels)),)
+
+
+def deployment(identity: Identity, raw: Raw) -> Deployment:
+    """Return what is there, from the cloud's answers.
+
+    Without an endpoint but with something left of one, a failed deployment of no revision.
+    """
+    if raw.endpoint is None:
+        reason = f"the endpoint is gone, and this is left of it: {', '.join(raw.left)}"
+        return Deployment(identity, phase=Phase.FAILED, reason=reason, scaling=Scaling(0, 0), facts={"left": "yes"})
+    status, config = str(raw.endpoint["EndpointStatus"]), raw.config or {}
+    variants = list(config.get("ProductionVariants", ()))
+    kind = _kind(config, variants)
+    live = {each["VariantName"]: each for each in raw.endpoint.get("ProductionVariants", ())}
+    revisions = _revisions(variants, live, raw, kind)
+    stable = next((each for each in revisions if each.role is Role.STABLE), None)
+    slot = stable.metric_dimension if stable else requests.SLOT
+    pending = raw.endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+    if status == "Creating":
+        pending = raw.endpoint.get("EndpointConfigName")
+    phase, reason = _phase(status, pending, raw)
+    seen_scaling = raw.scaling or SeenScaling()
+    facts = {
+        "status": status,
+        "config": str(raw.endpoint.get("EndpointConfigName", "")),
+        "slot": slot,
+        "autoscaled": "yes" if seen_scaling.target else "no",
+        "marked": raw.tags.get(requests.REVISION, ""),
+    }
+    labels = {key: raw.tags[key] for key in raw.tags.get(requests.LABELS, "").split() if key in raw.tags}
+    return Deployment(
+        identity=identity,
+        kind=kind,
+        revisions=revisions,
+        scaling=scaling.scaling_of(seen_scaling, kind),
+        labels=labels,
+        settings=_settings_of(config, variants, raw, slot),
+        auxiliaries=watching.auxiliaries_of(
+            identity.name, slot, kind, raw.alarms, raw.dashboard, identity.region or ""
+        ),
+        facts=facts,
+        phase=phase,
+        reason=reason,
+        pending=pending,
+        address=f"https://runtime.sagemaker.{identity.region}.amazonaws.com/endpoints/{identity.name}",
+        spec_hash=raw.tags.get(requests.SPEC_HASH, ""),
+    )
+
+
+def progress_text(endpoint: Mapping[str, Any]) -> str:
+    """Return how far an endpoint is that is `BUSY`, for who waits."""
+    variants = (endpoint.get("PendingDeploymentSummary") or endpoint).get("ProductionVariants", ())
+    counts = ", ".join(
+        f"{each.get('CurrentInstanceCount', 0)} of {each['DesiredInstanceCount']} instances"
+        for each in variants
+        if "DesiredInstanceCount" in each
+    )
+    words = [
+        str(status["Status"]) for each in variants for status in each.get("VariantStatus", ()) if "Status" in status
+    ]
+    reason = str(endpoint.get("FailureReason", ""))
+    return ": ".join(
+        part for part in (endpoint["EndpointStatus"], reason, ", ".join((*words, counts)).strip(", ")) if part
+    )
+
+
+def _phase(status: str, pending: str | None, raw: Raw) -> tuple[Phase, str]:
+    """Return the phase and the cloud's own reason.
+
+    An update that only changes counts, and SageMaker's own maintenance, leave what was asked for as it is: steady.
+    """
+    endpoint = raw.endpoint or {}
+    reason = str(endpoint.get("FailureReason", ""))
+    if status in ("Failed", "OutOfService", "UpdateRollbackFailed"):
+        return Phase.FAILED, reason or f"the endpoint is {status}"
+    if raw.config is None:
+        return Phase.FAILED, f"the endpoint config {endpoint.get('EndpointConfigName')} was deleted while it is in use"
+    if status in ("Creating", "RollingBack", "Deleting") or pending:
+        return Phase.CHANGING, reason or f"the endpoint is {status}"
+    return Phase.STEADY, reason
+
+
+def _kind(config: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> Kind:
+    if config.get("AsyncInferenceConfig"):
+        return Kind.ASYNC
+    return Kind.SERVERLESS if any(each.get("ServerlessConfig") for each in variants) else Kind.REALTIME
+
+
+def _revisions(
+    variants: Sequence[Mapping[str, Any]], live: Mapping[str, Mapping[str, Any]], raw: Raw, kind: Kind
+) -> tuple[ServedRevision, ...]:
+    """Return what each variant serves; one whose Model was deleted is left out, so that it shows as a difference."""
+    found = [
+        (variant, Revision(revision_of(content).id, content))
+        for variant in variants
+        if (model := raw.models.get(variant.get("ModelName", "")))
+        for content in [content_of(*model, variant, kind)]
+    ]
+    weights = [_weight(variant, live.get(variant["VariantName"], {})) for variant, _ in found]
+    shares = shares_of(weights)
+    marked = [number for number, (_, each) in enumerate(found) if each.id == raw.tags.get(requests.REVISION)]
+    stable = marked[0] if marked else max(range(len(found)), key=lambda number: shares[number], default=0)
+    return tuple(
+        ServedRevision(
+            revision,
+            Role.STABLE if number == stable else Role.CANDIDATE,
+            shares[number],
+            _live(live.get(variant["VariantName"], {})),
+            metric_dimension=variant["VariantName"],
+        )
+        for number, (variant, revision) in enumerate(found)
+    )
+
+
+def _weight(variant: Mapping[str, Any], live: Mapping[str, Any]) -> float:
+    return float(live.get("CurrentWeight", variant.get("InitialVariantWeight", 1.0)))
+
+
+def shares_of(weights: Sequence[float]) -> tuple[int, ...]:
+    """Return weights as shares of basis points that make up the whole; all of it where there is one.
+
+    SageMaker keeps weights as 32-bit floats, so 0.1 comes back as 0.10000000149: what is lost or gained by rounding
+    goes to the largest.
+    """
+    total = sum(weights)
+    if not weights or total <= 0:
+        return tuple(WHOLE if number == 0 else 0 for number in range(len(weights)))
+    shares = [round(weight / total * WHOLE) for weight in weights]
+    shares[shares.index(max(shares))] += WHOLE - sum(shares)
+    return tuple(shares)
+
+
+def _live(variant: Mapping[str, Any]) -> Live | None:
+    if "DesiredInstanceCount" not in variant:
+        return None
+    return Live(int(variant["DesiredInstanceCount"]), int(variant.get("CurrentInstanceCount", 0)))
+
+
+def content_of(model: Mapping[str, Any], tags: Mapping[str, str], variant: Mapping[str, Any], kind: Kind) -> Content:
+    """Return what a Model is made of; one that we did not make is an image with a model that only its place tells."""
+    container: Mapping[str, Any] = model.get("PrimaryContainer") or next(iter(model.get("Containers", ())), {})
+    found = {name: tags.get(tag) for name, tag in requests.CONTENT_TAGS.items()}
+    place = container.get("ModelDataUrl", "")
+    seconds = variant.get("ContainerStartupHealthCheckTimeoutInSeconds") or tags.get(requests.STARTUP_TIMEOUT)
+    health = Health(startup_timeout=timedelta(seconds=int(seconds))) if seconds else Health()
+    artifact = found.pop("artifact") or (hashlib.sha256(place.encode()).hexdigest()[:16] if place else "")
+    environment = {
+        key: value
+        for key, value in container.get("Environment", {}).items()
+        if not key.startswith(packaging.OUR_VARIABLES)
+    }
+    return Content(
+        artifact=artifact,
+        framework=found.pop("framework") or "custom",
+        **found,
+        image=container.get("Image"),
+        environment=environment,
+        machine=() if kind is Kind.SERVERLESS else machines_of(variant),
+        health=health,
+    )
+
+
+def machines_of(variant: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the machine types of a variant by preference."""
+    pools = sorted(variant.get("InstancePools", ()), key=lambda pool: pool["Priority"])
+    return tuple(pool["InstanceType"] for pool in pools) or (str(variant.get("InstanceType", "")),)
+
+
+def _settings_of(
+    config: Mapping[str, Any], variants: Sequence[Mapping[str, Any]], raw: Raw, slot: str
+) -> dict[str, str]:
+    """Return the settings in the words of `spec.resolve`."""
+    variant: Mapping[str, Any] = next((each for each in variants if each["VariantName"] == slot), {})
+    model = raw.models.get(variant.get("ModelName", ""), ({}, {}))[0]
+    vpc, capture = model.get("VpcConfig") or {}, config.get("DataCaptureConfig") or {}
+    serverless, answers = variant.get("ServerlessConfig") or {}, config.get("AsyncInferenceConfig") or {}
+    output = answers.get("OutputConfig", {})
+    topics = output.get("NotificationConfig") or {}
+    at_once = (answers.get("ClientConfig") or {}).get("MaxConcurrentInvocationsPerInstance")
+    volume, memory = variant.get("VolumeSizeInGB"), serverless.get("MemorySizeInMB")
+    found: dict[str, Any] = {
+        "role": model.get("ExecutionRoleArn"),
+        "subnets": " ".join(sorted(vpc.get("Subnets", ()))),
+        "security_groups": " ".join(sorted(vpc.get("SecurityGroupIds", ()))),
+        "network_isolation": "true" if model.get("EnableNetworkIsolation") else None,
+        "kms_key": config.get("KmsKeyId"),
+        "volume_size": size_text(volume * 2**30) if volume else None,
+        "data_capture": (
+            f"{percent_text(capture['InitialSamplingPercentage'])} to {capture['DestinationS3Uri']}"
+            if capture.get("EnableCapture")
+            else None
+        ),
+        "serverless.memory": size_text(memory * 2**20) if memory else None,
+        "serverless.concurrency": serverless.get("MaxConcurrency"),
+        "serverless.provisioned": serverless.get("ProvisionedConcurrency"),
+        "async_inference.output": output.get("S3OutputPath"),
+        "async_inference.failures": output.get("S3FailurePath"),
+        "async_inference.concurrency": at_once,
+        "async_inference.notify_success": topics.get("SuccessTopic"),
+        "async_inference.notify_error": topics.get("ErrorTopic"),
+    }
+    return {key: str(value) for key, value in found.items() if value}
+
+
+def _content_changes(asked: Deployment, seen: Deployment | None) -> tuple[Change, ...]:
+    return tuple(change for change in changes(asked, seen) if change.path.startswith(CONTENT_PATHS))
+
+
+def _setting_changes(asked: Deployment, seen: Deployment | None) -> tuple[Change, ...]:
+    return tuple(change for change in changes(asked, seen) if change.path.startswith("sagemaker."))
