@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from mlscale.deployment import (
     WHOLE,
+    Auxiliary,
+    AuxiliaryKind,
+    CustomMetric,
     Deployment,
     Health,
     Live,
@@ -91,19 +94,61 @@ def test_every_field_that_can_be_asked_for_is_text_in_the_specs_words() -> None:
     ]
 
 
-@pytest.mark.parametrize("deployment", [a_deployment(), RICH])
+WATCHED = a_deployment(
+    scaling=Scaling(
+        min=0,
+        max=4,
+        target=(
+            TargetPolicy(Metric.QUEUE_DEPTH, 5.0),
+            TargetPolicy(Metric.CUSTOM, 2.5, custom=CustomMetric("Reviews", "Wait", "Maximum", {"B": "2", "A": "1"})),
+            TargetPolicy(Metric.CUSTOM, 1.0, custom=CustomMetric("Reviews", "Load")),
+        ),
+    ),
+    auxiliaries=(
+        Auxiliary(AuxiliaryKind.ALARM, "p99_latency", {"above": "500ms", "notify": "a b"}),
+        Auxiliary(AuxiliaryKind.DASHBOARD, "endpoint", {"shows": "requests"}),
+    ),
+    facts={"variant": "a"},
+)
+
+
+def test_what_watches_and_what_is_followed_is_text_too() -> None:
+    """A metric of one's own is named whole, its dimensions in a fixed order; an alarm says when and whom it tells."""
+    found = fields(WATCHED)
+
+    assert {
+        path: text for path, text in found.items() if path.startswith(("endpoint.autoscaling", "alarms", "dash"))
+    } == {
+        "endpoint.autoscaling.target[queue_depth]": "5 (cooldown in 5m, out 30s)",
+        "endpoint.autoscaling.target[Reviews Wait]": "Maximum of A 1, B 2 at 2.5 (cooldown in 5m, out 30s)",
+        "endpoint.autoscaling.target[Reviews Load]": "Average of all at 1 (cooldown in 5m, out 30s)",
+        "alarms.p99_latency": "above 500ms, notify a b",
+        "dashboards.endpoint": "shows requests",
+    }
+    assert list(found).index("alarms.p99_latency") > list(found).index("endpoint.autoscaling.target[Reviews Load]")
+
+
+def test_an_alarm_that_is_gone_is_a_difference() -> None:
+    """Someone deleted it by hand: the plan will have it back."""
+    seen = replace(WATCHED, auxiliaries=WATCHED.auxiliaries[1:])
+
+    assert changes(WATCHED, seen) == (Change("alarms.p99_latency", None, "above 500ms, notify a b"),)
+
+
+@pytest.mark.parametrize("deployment", [a_deployment(), RICH, WATCHED])
 def test_the_same_is_no_difference(deployment: Deployment) -> None:
     """Nothing differs from itself."""
     assert changes(deployment, deployment) == ()
 
 
 def test_what_moves_by_itself_is_no_difference() -> None:
-    """Live counts, replicas, address, phase, marks and where files are: none of it is asked for."""
+    """Live counts, replicas, address, phase, marks, facts and where files are: none of it is asked for."""
     [served] = RICH.revisions
     moved = replace(
         RICH,
         revisions=(replace(served, live=Live(3, 1), replicas=(Replica("a", "starting"),), metric_dimension="v"),),
         sources={"a": "/b"},
+        facts={"variant": "b"},
         phase=Phase.CHANGING,
         reason="busy",
         pending="operation-1",

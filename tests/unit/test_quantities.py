@@ -1,4 +1,4 @@
-"""Durations and percentages."""
+"""Durations, latencies, percentages and sizes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlscale.quantities import duration_of, duration_text, percent_of, size_of, size_text
+from mlscale.quantities import (
+    duration_of,
+    duration_text,
+    latency_of,
+    latency_text,
+    percent_of,
+    percent_text,
+    size_of,
+    size_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +68,43 @@ def test_any_text_is_a_duration_or_refused(text: str) -> None:
     except ValueError:
         return
     assert duration >= timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "written"),
+    [("500ms", 0.5, "500ms"), ("1.5s", 1.5, "1500ms"), ("0.25ms", 0.00025, "0.25ms"), ("0ms", 0, "0ms")],
+)
+def test_a_latency_is_read_in_either_unit(text: str, seconds: float, written: str) -> None:
+    """Milliseconds or seconds; it is written in milliseconds, without needless digits."""
+    assert latency_of(text) == timedelta(seconds=seconds)
+    assert latency_text(latency_of(text)) == written
+
+
+@pytest.mark.parametrize("text", ["", "500", "ms", "5m", "-5ms", "5 ms", "1e3ms", "1.2345ms", "٣s", "5s\n"])
+def test_what_is_no_latency_is_refused(text: str) -> None:
+    """A unit is needed, and no minutes: who waits that long for one answer?"""
+    with pytest.raises(ValueError, match="is not a latency"):
+        latency_of(text)
+
+
+@given(st.integers(0, 3_600_000_000))
+def test_no_latency_is_changed_by_writing_it(microseconds: int) -> None:
+    """To the microsecond, and up to an hour: what is written reads back as the same time."""
+    latency = timedelta(microseconds=microseconds)
+
+    assert latency_of(latency_text(latency)) == latency
+
+
+@given(st.integers(0, 10**10).map(lambda millionths: millionths / 10**6))
+def test_no_percentage_is_changed_by_writing_it(percent: float) -> None:
+    """To six digits after the point: what is written reads back as the same number."""
+    assert percent_of(percent_text(percent)) == percent
+
+
+@pytest.mark.parametrize(("percent", "text"), [(1.0, "1%"), (0.5, "0.5%"), (100.0, "100%"), (10.0, "10%"), (0.0, "0%")])
+def test_a_percentage_is_written_without_needless_digits(percent: float, text: str) -> None:
+    """100 keeps its zeros, and 0.50 does not."""
+    assert percent_text(percent) == text
 
 
 @pytest.mark.parametrize(("text", "percent"), [("85%", 85.0), ("0.5%", 0.5), ("0%", 0.0), ("150%", 150.0)])

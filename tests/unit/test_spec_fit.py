@@ -157,11 +157,11 @@ def test_what_sagemaker_needs_is_told_at_what_should_hold_it() -> None:
         ),
         (
             "alarms: {no_invocations: 90s}\n",
-            "12:26: alarms.no_invocations is not valid: it must be whole minutes, 1 day at most",
+            "12:26: alarms.no_invocations is not valid: it must be whole minutes, 1d at most",
         ),
         (
             "alarms: {no_invocations: 25h}\n",
-            "12:26: alarms.no_invocations is not valid: it must be whole minutes, 1 day at most",
+            "12:26: alarms.no_invocations is not valid: it must be whole minutes, 1d at most",
         ),
         (
             "alarms: {no_invocations: 0s}\n",
@@ -346,15 +346,15 @@ def test_a_wrong_value_for_sagemaker_is_told_at_its_place(added: str, expected: 
         ),
         (
             [*SERVERLESS, "endpoint.serverless.memory=7Gi"],
-            "endpoint.serverless.memory is not valid: it must be 1Gi, 2Gi, 3Gi, 4Gi, 5Gi or 6Gi",
+            "endpoint.serverless.memory is not valid: it must be 1Gi to 6Gi, whole Gi",
         ),
         (
             [*SERVERLESS, "endpoint.serverless.memory=1.5Gi"],
-            "endpoint.serverless.memory is not valid: it must be 1Gi, 2Gi, 3Gi, 4Gi, 5Gi or 6Gi",
+            "endpoint.serverless.memory is not valid: it must be 1Gi to 6Gi, whole Gi",
         ),
         (
             [*SERVERLESS, "endpoint.serverless.memory=512Mi"],
-            "endpoint.serverless.memory is not valid: it must be 1Gi, 2Gi, 3Gi, 4Gi, 5Gi or 6Gi",
+            "endpoint.serverless.memory is not valid: it must be 1Gi to 6Gi, whole Gi",
         ),
         (
             [*SERVERLESS, "endpoint.serverless.concurrency=201"],

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from mlscale.deployment import (
     TO_BUILD,
     WHOLE,
+    Auxiliary,
+    AuxiliaryKind,
     Content,
+    CustomMetric,
     Deployment,
     Health,
     Identity,
@@ -27,10 +30,11 @@ from mlscale.deployment import (
     TargetPolicy,
     revision_of,
 )
+from mlscale.plan.diff import changes
 from mlscale.spec import fields as spec_fields
 from mlscale.spec.parse import parse
-from mlscale.spec.resolve import Digests, deployment_of, identity_of, wish_of
-from tests.unit.test_spec_mutations import FULL, VARIABLES
+from mlscale.spec.resolve import Digests, deployment_of, identity_of, ignored_by, wish_of
+from tests.unit.test_spec_mutations import CLOUD, FULL, VARIABLES
 
 DIGESTS = Digests(artifact="a1", handler="h1", requirements="r1", runtime="t1")
 
@@ -94,6 +98,166 @@ def test_a_spec_asks_for_one_stable_revision_with_all_traffic() -> None:
         sources={"a1": "/models/a"},
         spec_hash=found.spec_hash,
     )
+
+
+CLOUD_CONTENT = Content(
+    artifact="a1",
+    framework="sklearn",
+    framework_version="1.4",
+    handler="h1",
+    requirements="r1",
+    environment={"OMP_NUM_THREADS": "1", "STAGE": "production"},
+    machine=("ml.c6i.xlarge", "ml.c5.xlarge"),
+    health=Health("/ping", timedelta(minutes=10)),
+)
+CLOUD_SETTINGS = {
+    "role": "arn:aws:iam::123456789012:role/mlscale-serving",
+    "subnets": "subnet-0a1b2c3d4e5f60718 subnet-1a1b2c3d4e5f60718",
+    "security_groups": "sg-0a1b2c3d4e5f60718",
+    "kms_key": "arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9",
+    "volume_size": "50Gi",
+    "data_capture": "10% to s3://mlscale-workspace/captured",
+}
+TOLD = {"notify": "arn:aws:sns:us-east-1:123456789012:ml-oncall"}
+
+
+def asked_of_a_cloud(*overrides: str, env: str | None = None) -> Deployment:
+    """Return what the spec for SageMaker asks for, with overrides laid over it."""
+    spec = parse(CLOUD.read_bytes(), CLOUD.name, variables={}, env=env, overrides=overrides)
+    return deployment_of(spec, Digests("a1", "h1", "r1", None), {"a1": "/models/a"})
+
+
+def test_a_spec_for_sagemaker_asks_for_everything_that_it_says() -> None:
+    """Machines by preference, a metric of one's own, alarms, a dashboard, and the settings as text; no image yet."""
+    found = asked_of_a_cloud()
+
+    assert found == Deployment(
+        identity=Identity("sagemaker", "reviews", "123456789012", "us-east-1"),
+        kind=Kind.REALTIME,
+        revisions=(ServedRevision(revision_of(CLOUD_CONTENT), Role.STABLE, WHOLE),),
+        scaling=Scaling(
+            min=2,
+            max=10,
+            target=(
+                TargetPolicy(Metric.INVOCATIONS_PER_REPLICA, 600.0),
+                TargetPolicy(
+                    Metric.CUSTOM,
+                    2.5,
+                    custom=CustomMetric("Reviews", "QueueWait", "Average", {"Stage": "production"}),
+                ),
+            ),
+            steps=(
+                StepPolicy(Metric.CPU, 2, above=85.0, cooldown=timedelta(seconds=90)),
+                StepPolicy(Metric.CPU, -1, below=10.0),
+            ),
+            schedule=(
+                ScheduledBounds("0 8 * * MON-FRI", "Europe/Berlin", 4, 12),
+                ScheduledBounds("0 20 * * MON-FRI", "Europe/Berlin", 2, 10),
+            ),
+        ),
+        labels={"team": "search", "project": "reviews 2"},
+        settings=CLOUD_SETTINGS,
+        sources={"a1": "/models/a"},
+        auxiliaries=(
+            Auxiliary(AuxiliaryKind.ALARM, "p99_latency", {"above": "500ms", **TOLD}),
+            Auxiliary(AuxiliaryKind.ALARM, "error_rate", {"above": "1%", **TOLD}),
+            Auxiliary(AuxiliaryKind.ALARM, "no_invocations", {"for": "15m", **TOLD}),
+            Auxiliary(AuxiliaryKind.DASHBOARD, "endpoint", {"shows": "requests, latency, machines"}),
+        ),
+        spec_hash=found.spec_hash,
+    )
+
+
+def test_a_serverless_endpoint_has_its_size_and_no_replicas() -> None:
+    """Its size is a setting; left out, it is the size that the language says."""
+    found = asked_of_a_cloud(env="serverless")
+    least = asked_of_a_cloud("endpoint.serverless=null", env="serverless")
+
+    assert (found.kind, found.scaling, found.stable and found.stable.revision.content.machine) == (
+        Kind.SERVERLESS,
+        Scaling(min=0, max=0),
+        (),
+    )
+    assert found.settings == {
+        "role": CLOUD_SETTINGS["role"],
+        "serverless.memory": "4Gi",
+        "serverless.concurrency": "20",
+        "serverless.provisioned": "2",
+    }
+    assert least.settings == {
+        "role": CLOUD_SETTINGS["role"],
+        "serverless.memory": "2Gi",
+        "serverless.concurrency": "20",
+    }
+
+
+def test_an_async_endpoint_follows_its_queue_from_no_replica() -> None:
+    """Where answers go and who is told are settings; the queue is a metric like the others."""
+    found = asked_of_a_cloud(env="async")
+
+    assert (found.kind, found.scaling) == (
+        Kind.ASYNC,
+        Scaling(min=0, max=10, target=(TargetPolicy(Metric.QUEUE_DEPTH, 5.0),)),
+    )
+    assert {key: value for key, value in found.settings.items() if key.startswith("async_inference.")} == {
+        "async_inference.output": "s3://mlscale-workspace/answers",
+        "async_inference.failures": "s3://mlscale-workspace/failures",
+        "async_inference.concurrency": "4",
+        "async_inference.notify_success": "arn:aws:sns:us-east-1:123456789012:answers",
+        "async_inference.notify_error": "arn:aws:sns:us-east-1:123456789012:failures",
+    }
+
+
+def test_the_overlays_of_the_spec_for_sagemaker_are_its_updates() -> None:
+    """A switch in blue and green changes how, not what; another machine is another revision of the same endpoint."""
+    spec = parse(CLOUD.read_bytes(), CLOUD.name, variables={}, env="blue")
+
+    assert wish_of(spec) == RolloutWish("blue_green", timedelta(minutes=5))
+    assert asked_of_a_cloud(env="blue").revisions == asked_of_a_cloud().revisions
+    assert asked_of_a_cloud(env="bigger").identity == asked_of_a_cloud().identity
+    assert asked_of_a_cloud(env="bigger").revisions != asked_of_a_cloud().revisions
+
+
+def test_the_account_is_the_roles_where_no_other_is_said() -> None:
+    """A role serves in its own account, so that is where the endpoint will be."""
+    assert asked_of_a_cloud("account=null").identity == asked_of_a_cloud().identity
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "sagemaker.subnets=[subnet-1a1b2c3d4e5f60718, subnet-0a1b2c3d4e5f60718]",
+        "sagemaker.uploads=s3://acme/elsewhere",
+        "local.port=9000",
+    ],
+)
+def test_what_is_the_same_for_sagemaker_is_no_difference(override: str) -> None:
+    """The order of subnets, where archives go, and another provider's settings change nothing that is served."""
+    assert changes(asked_of_a_cloud(override), asked_of_a_cloud()) == ()
+
+
+def test_an_image_of_ones_own_is_the_revisions_image() -> None:
+    """The one that is named; a cloud's prebuilt one is not the spec's to say."""
+    own = "123456789012.dkr.ecr.us-east-1.amazonaws.com/reviews:1.2"
+    found = asked_of_a_cloud(f"model={{image: '{own}'}}")
+
+    assert found.stable
+    assert found.stable.revision.content.image == own
+
+
+def test_what_a_spec_says_in_vain_is_named() -> None:
+    """On this machine a cloud's machines and alarms change nothing; on SageMaker everything is carried out."""
+    here = parse(FULL.read_bytes(), FULL.name, variables=VARIABLES)
+    bare = parse(
+        FULL.read_bytes(), FULL.name, variables=VARIABLES, overrides=["endpoint.machine=[]", "alarms={notify: []}"]
+    )
+
+    assert ignored_by(here) == (
+        "endpoint.machine is for a cloud: it changes nothing here",
+        "alarms are for a cloud: nothing watches a deployment on this machine",
+    )
+    assert ignored_by(bare) == ()
+    assert ignored_by(parse(CLOUD.read_bytes(), CLOUD.name, variables={})) == ()
 
 
 def test_identity_and_wish_are_what_the_spec_says() -> None:

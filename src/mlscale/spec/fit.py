@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from mlscale.quantities import duration_text
-from mlscale.spec.model import Misfit, Path, Spec, followed
+from mlscale.spec.model import Misfit, Path, Serverless, Spec, followed
 
 LOCAL_METRICS = frozenset({"invocations_per_replica", "concurrency", "cpu"})
 # The limits of SageMaker's CreateModel, CreateEndpointConfig and UpdateEndpoint, as their reference has them:
@@ -18,6 +18,11 @@ MOST_VARIABLES = 80
 LONGEST_VARIABLE = 1024
 LEAST_STARTUP, LONGEST_STARTUP = timedelta(minutes=1), timedelta(hours=1)
 LONGEST_BAKE = timedelta(hours=1)
+WHOLE_GI = 2**30
+MOST_WORKER_GI = 6
+MOST_VOLUME_GI = 512
+LONGEST_SILENCE = timedelta(days=1)
+"""An alarm looks back no further by the minute."""
 NOT_SERVERLESS = ("subnets", "security_groups", "network_isolation", "kms_key", "volume_size", "data_capture")
 
 
@@ -30,6 +35,8 @@ def misfits(spec: Spec) -> Iterator[Misfit]:
         return
     yield from _place(spec)
     yield from _machines(spec)
+    yield from _workers(spec)
+    yield from _network(spec)
     yield from _container(spec)
     yield from _switch(spec)
     yield from _watch(spec)
@@ -77,22 +84,45 @@ def _place(spec: Spec) -> Iterator[Misfit]:
 
 
 def _machines(spec: Spec) -> Iterator[Misfit]:
-    endpoint, settings = spec.endpoint, spec.sagemaker
+    endpoint, volume = spec.endpoint, spec.sagemaker.volume_size
     if endpoint.accelerator is not None:
         yield ("endpoint", "accelerator"), "SageMaker's machine types have their GPUs: choose one like ml.g5.xlarge"
-    if endpoint.kind == "serverless":
-        for key in NOT_SERVERLESS:
-            if getattr(settings, key):
-                yield ("sagemaker", key), "a serverless endpoint has none"
-    elif not endpoint.machine:
+    if endpoint.kind != "serverless" and not endpoint.machine:
         yield ("endpoint", "machine"), "SageMaker needs a machine type, like ml.c6i.xlarge"
     for number, machine in enumerate(endpoint.machine):
         if not machine.startswith("ml."):
             why = f"{machine} is no machine type of SageMaker: they begin with ml., like ml.c6i.xlarge"
             yield ("endpoint", "machine", number), why
     yield from _twice(("endpoint", "machine"), endpoint.machine)
+    if volume is not None and (volume % WHOLE_GI or volume > MOST_VOLUME_GI * WHOLE_GI):
+        yield ("sagemaker", "volume_size"), f"it must be 1Gi to {MOST_VOLUME_GI}Gi, whole Gi"
+
+
+def _workers(spec: Spec) -> Iterator[Misfit]:
+    """Yield what a serverless endpoint can't have."""
+    if spec.endpoint.kind != "serverless":
+        return
+    for key in NOT_SERVERLESS:
+        if getattr(spec.sagemaker, key):
+            yield ("sagemaker", key), "a serverless endpoint has none"
+    workers = spec.endpoint.serverless or Serverless()
+    if workers.memory % WHOLE_GI or workers.memory > MOST_WORKER_GI * WHOLE_GI:
+        yield ("endpoint", "serverless", "memory"), f"it must be 1Gi to {MOST_WORKER_GI}Gi, whole Gi"
+    if workers.provisioned is not None and workers.provisioned > workers.concurrency:
+        why = f"provisioned {workers.provisioned} is more than concurrency {workers.concurrency}"
+        yield ("endpoint", "serverless", "provisioned"), why
+
+
+def _network(spec: Spec) -> Iterator[Misfit]:
+    settings = spec.sagemaker
+    absent = [key for key in ("subnets", "security_groups") if not getattr(settings, key)]
+    if len(absent) == 1:
+        yield ("sagemaker", *absent), "subnets and security_groups go together"
     yield from _twice(("sagemaker", "subnets"), settings.subnets)
     yield from _twice(("sagemaker", "security_groups"), settings.security_groups)
+    if settings.network_isolation and spec.model.requirements is not None:
+        why = "a container that may call nothing outside can't install model.requirements: use an image that has them"
+        yield ("sagemaker", "network_isolation"), why
 
 
 def _twice(path: Path, values: Sequence[str]) -> Iterator[Misfit]:
@@ -114,9 +144,6 @@ def _container(spec: Spec) -> Iterator[Misfit]:
     if not LEAST_STARTUP <= health.startup_timeout <= LONGEST_STARTUP:
         bounds = f"{duration_text(LEAST_STARTUP)} to {duration_text(LONGEST_STARTUP)}"
         yield ("endpoint", "health", "startup_timeout"), f"it must be {bounds} on SageMaker"
-    if spec.sagemaker.network_isolation and model.requirements is not None:
-        why = "a container that may call nothing outside can't install model.requirements: use an image that has them"
-        yield ("sagemaker", "network_isolation"), why
 
 
 def _switch(spec: Spec) -> Iterator[Misfit]:
@@ -132,6 +159,11 @@ def _switch(spec: Spec) -> Iterator[Misfit]:
 
 
 def _watch(spec: Spec) -> Iterator[Misfit]:
+    capture, silence = spec.sagemaker.data_capture, spec.alarms.no_invocations
+    if capture is not None and capture.share % 1:
+        yield ("sagemaker", "data_capture", "share"), "it must be a whole percentage"
+    if silence is not None and (silence.total_seconds() % 60 or silence > LONGEST_SILENCE):
+        yield ("alarms", "no_invocations"), f"it must be whole minutes, {duration_text(LONGEST_SILENCE)} at most"
     for number, topic in enumerate(spec.alarms.notify):
         if spec.region is not None and (there := topic.split(":")[3]) != spec.region:
             why = f"the topic is in {there}, and an alarm in {spec.region} tells topics of its own region only"

@@ -15,11 +15,9 @@ from mlscale.spec.fit import misfits
 from mlscale.spec.model import Spec
 from mlscale.spec.nodes import Path, Place, Tree, shown, tree_of, typed, unprintable, value_of
 
-_VARIABLE = re.compile(
-    r"\$(?:\$(?P<escaped>\{)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\}|(?P<broken>\{))"
-)
-_PART = re.compile(r"([^.\[\]]+)|\[([0-9]{1,4})\]")
-_ENVIRONMENT = re.compile(r"[a-z0-9](-?[a-z0-9])*")
+_VARIABLE = r"\$(?:\$(?P<escaped>\{)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\}|(?P<broken>\{))"
+_PART = r"([^.\[\]]+)|\[([0-9]{1,4})\]"
+_ENVIRONMENT = r"[a-z0-9](-?[a-z0-9])*"
 _LONGEST_GUESSED = 40
 _CLOSE = 0.7
 
@@ -97,7 +95,7 @@ class _Draft:
         usable = {}
         for name, overlay in overlays.items():
             path = ("environments", name)
-            if not _ENVIRONMENT.fullmatch(name):
+            if not re.fullmatch(_ENVIRONMENT, name):
                 why = "lower-case letters and digits, single dashes between them"
                 self._problem(path, f"the environment {shown(name)} has no fitting name", why, of_key=True)
             elif isinstance(overlay, dict):
@@ -191,8 +189,8 @@ class _Draft:
             return [self._filled(each, (*path, number)) for number, each in enumerate(value)]
         if not isinstance(value, str) or "$" not in value:
             return value
-        whole = _VARIABLE.fullmatch(value)
-        text = _VARIABLE.sub(lambda found: self._text_of(found, path), value)
+        whole = re.fullmatch(_VARIABLE, value)
+        text = re.sub(_VARIABLE, lambda found: self._text_of(found, path), value)
         return typed(text) if whole and whole["name"] and self._source(path) in self._tree.plain else text
 
     def _text_of(self, found: re.Match[str], path: Path) -> str:
@@ -383,7 +381,7 @@ def _keys_of(dotted: str) -> Path:
     """Return `a.b[0].c` as a path, () if it is none."""
     path: list[str | int] = []
     for part in dotted.split("."):
-        found = list(_PART.finditer(part))
+        found = list(re.finditer(_PART, part))
         if not part or "".join(each[0] for each in found) != part or found[0][1] is None:
             return ()
         path += [each[1] if each[2] is None else int(each[2]) for each in found]
