@@ -12,6 +12,7 @@ def main() -> int:
     server, address = listening(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
     sys.stdout.write(f"{address}\n")
     sys.stdout.flush()
+    sys.stdout = sys.stderr  # moto prints what it does not know, and nobody reads our stdout any more
     server.serve_forever()
     return 0
 

@@ -179,6 +179,9 @@ def _in_time(event: Json, asked: Json) -> bool:
 def filter_log_events(region: Region, asked: Json) -> Json:
     """Return lines over streams of a group, by time."""
     names, prefix = asked.get("logStreamNames"), asked.get("logStreamNamePrefix", "")
+    if names and prefix:
+        words = "logStreamNames and logStreamNamePrefix can't be used together"
+        raise Refusal("logs.both", "InvalidParameterException", words)
     pattern = asked.get("filterPattern", "")
     rows = [
         {**event, "logStreamName": stream, "eventId": f"{event['timestamp']:020}{number:012}"}

@@ -644,6 +644,7 @@ RULES: tuple[Rule, ...] = (
         UNSURE,
         f"{CW}PutMetricAlarm.html",
     ),
+    _documented("alarm.periods", "PutMetricAlarm", "no EvaluationPeriods", UNSURE, f"{CW}PutMetricAlarm.html"),
     _documented("alarm.threshold", "PutMetricAlarm", "no threshold", UNSURE, f"{CW}PutMetricAlarm.html"),
     _guessed("alarm.datapoints", "PutMetricAlarm", "more datapoints than periods", UNSURE),
     _documented(

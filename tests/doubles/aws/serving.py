@@ -93,7 +93,7 @@ class Double:
 
 @contextmanager
 def serving(port: int = 0) -> Iterator[Double]:
-    """Serve from a session of its own, which nobody who ends our group takes along; its stderr shows if it dies."""
+    """Serve from a session of its own, so that ending our group leaves it; what it said on stderr comes at the end."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.doubles.aws", str(port)],
@@ -115,3 +115,5 @@ def serving(port: int = 0) -> Iterator[Double]:
             process.kill()
             process.wait()
             process.stdout.close()
+            errors.seek(0)
+            sys.stderr.write(errors.read())

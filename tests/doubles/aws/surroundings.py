@@ -37,15 +37,6 @@ def put_object(region: Region, uri: str, data: bytes) -> None:
     _s3(region.account).put_object(parts.netloc, parts.path.lstrip("/"), value=data)
 
 
-def get_object(region: Region, uri: str) -> bytes | None:
-    """Return what an object holds, None if there is none."""
-    if not object_exists(region, uri):
-        return None
-    parts = urlsplit(uri)
-    data: bytes = _s3(region.account).get_object(parts.netloc, parts.path.lstrip("/")).value
-    return data
-
-
 def role_exists(region: Region, arn: str) -> bool:
     """Return whether there is a role of that ARN which SageMaker may take."""
     from moto.iam.models import iam_backends

@@ -50,6 +50,9 @@ def put_metric_alarm(region: Region, asked: Json) -> Json:
 
 
 def _check_alarm(asked: Json) -> None:
+    periods = asked.get("EvaluationPeriods", 0)
+    if periods < 1:
+        raise invalid("alarm.periods", "EvaluationPeriods must be specified.")
     if ("MetricName" in asked) == ("Metrics" in asked):
         raise invalid("alarm.metric", "Exactly one of MetricName and Metrics must be specified.")
     if "MetricName" in asked:
@@ -59,11 +62,11 @@ def _check_alarm(asked: Json) -> None:
         if period not in PERIODS and (period < 1 or period % 60):
             raise invalid("alarm.period", "Period must be 10, 20, 30 or a multiple of 60.")
         most = DAY_S if period < HOUR_S else 7 * DAY_S
-        if asked["EvaluationPeriods"] * period > most:
+        if periods * period > most:
             raise invalid("alarm.span", f"EvaluationPeriods times Period must not be more than {most} seconds.")
     if "Threshold" not in asked and "ThresholdMetricId" not in asked:
         raise invalid("alarm.threshold", "Threshold or ThresholdMetricId must be specified.")
-    if asked.get("DatapointsToAlarm", 1) > asked["EvaluationPeriods"]:
+    if asked.get("DatapointsToAlarm", 1) > periods:
         raise invalid("alarm.datapoints", "DatapointsToAlarm must not be more than EvaluationPeriods.")
 
 

@@ -22,7 +22,11 @@ TARGETS = {
 }
 """botocore's `targetPrefix` of each service that sends one, and its name."""
 
-READING = ("Describe", "List", "Get", "Head", "Filter", "Search", "Batch", "Lookup", "Simulate", "Invoke", "Test")
+READING = (
+    "Assume", "Batch", "Describe", "Filter", "Get", "Head", "Invoke", "List", "Lookup", "Search", "Simulate", "Test",
+)  # fmt: skip
+"""What the names of operations begin with that leave everything as it is."""
+
 WORKSPACE = re.compile(r"(^|/)(leases|journal|revisions|rollouts)/")
 RUNTIME = re.compile(r"^/endpoints/([^/]+)/(invocations|async-invocations)$")
 DEFAULT_REGION = "us-east-1"
@@ -140,7 +144,12 @@ def _s3_bucket(method: str, words: dict[str, list[str]], bucket: str) -> str:
         case "POST":
             return "DeleteObjects" if "delete" in words else "PostObject"
         case "GET":
-            return "GetBucketLocation" if "location" in words else "ListObjectsV2"
+            named = {
+                "location": "GetBucketLocation",
+                "uploads": "ListMultipartUploads",
+                "versions": "ListObjectVersions",
+            }
+            return next((operation for word, operation in named.items() if word in words), "ListObjectsV2")
         case "PUT":
             return "CreateBucket" if not words else "PutBucketSetting"
         case _:
