@@ -165,7 +165,10 @@ class SageMaker:
             case RemoveEndpoint() | Discard():
                 if not self.is_done(step):
                     self._client.remove(_call(payload))
-            case MakeModel() | MakeConfig() | MakeEndpoint() | UpdateEndpoint():
+            case MakeModel() | MakeConfig() | MakeEndpoint():
+                if not self.is_done(step):
+                    self._client.create(_call(payload))
+            case UpdateEndpoint():
                 if not self.is_done(step):
                     self._client.change(_call(payload))
             case _:
@@ -366,7 +369,9 @@ class SageMaker:
         raise failure
 
     def _failure(self, name: str, status: str, reason: str) -> MlscaleError:
-        failure = failures.reason_of_failure(reason or f"the endpoint is {status}, and SageMaker gives no reason")
+        failure = failures.reason_of_failure(
+            reason or f"the endpoint is {status}, and SageMaker gives no reason", self._region
+        )
         try:
             lines = logs.last_lines(self._client, name, LOG_LINES)
         except MlscaleError as error:
