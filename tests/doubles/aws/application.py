@@ -31,6 +31,7 @@ from tests.doubles.aws.faults import AFTER_COMMIT, DROPPED, Fault, Faults, worde
 from tests.doubles.aws.kill import Ended, Kill
 from tests.doubles.aws.refusal import Refusal
 from tests.doubles.aws.runtime import Runtime
+from tests.doubles.aws.saved import Saved, restored
 from tests.doubles.aws.validation import check
 from tests.doubles.aws.wire import Call, Reply
 from tests.doubles.aws.world import Json, Region, World
@@ -69,6 +70,7 @@ class Application:
         self.world = World()
         self.faults = Faults()
         self.kill: Kill | None = None
+        self.saved: Saved | None = None
         self.journal: list[Json] = []
         self.unimplemented: set[str] = set()
         self._runtime = Runtime()
@@ -210,14 +212,28 @@ class Application:
         problem = wire.error_code(headers, answer) or status if code >= 400 else None
         return Reply(code, headers, answer, problem)
 
-    def reset(self) -> None:
-        """Forget everything, moto's part, the settings and the moved clock too."""
-        self.world = World()
+    def restore(self) -> None:
+        """Go back to what was saved, with the settings and the clock of then, without faults, kills and a journal.
+
+        Raises:
+            ValueError: nothing was.
+        """
+        if self.saved is None:
+            raise ValueError("nothing was saved")
+        self._begin_anew(restored(self.saved))
+
+    def _begin_anew(self, world: World) -> None:
+        self.world = world
         self.faults.rules = []
         self.kill = None
         self.journal.clear()
-        self.unimplemented.clear()
         self._runtime.forget()
+
+    def reset(self) -> None:
+        """Forget everything, moto's part, the settings and the moved clock too."""
+        self._begin_anew(World())
+        self.saved = None
+        self.unimplemented.clear()
         environ = {
             "REQUEST_METHOD": "POST",
             "PATH_INFO": "/moto-api/reset",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from tests.doubles.aws import lifecycle, metrics, scaling, surroundings, watching
+from tests.doubles.aws import lifecycle, metrics, saved, scaling, surroundings, watching
 from tests.doubles.aws.faults import Fault
 from tests.doubles.aws.fleet import placed
 from tests.doubles.aws.kill import Kill
@@ -53,6 +53,16 @@ def _advance(application: Application, asked: Json) -> Json:
     application.world.clock.added_s += asked["seconds"]
     application.settle()
     return {"now": application.world.clock.now()}
+
+
+def _save(application: Application, _asked: Json) -> Json:
+    application.saved = saved.saved(application.world)
+    return {}
+
+
+def _restore(application: Application, _asked: Json) -> Json:
+    application.restore()
+    return {}
 
 
 def _settings(application: Application, asked: Json) -> Json:
@@ -205,6 +215,8 @@ def _resources(application: Application, asked: Json) -> Json:
 
 CONTROLS: dict[tuple[str, str], Callable[[Application, Json], Any]] = {
     ("POST", "reset"): _reset,
+    ("POST", "save"): _save,
+    ("POST", "restore"): _restore,
     ("POST", "advance"): _advance,
     ("POST", "settings"): _settings,
     ("POST", "script"): _script,

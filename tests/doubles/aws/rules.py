@@ -757,6 +757,13 @@ RULES: tuple[Rule, ...] = (
         f"{LOGS}CreateLogGroup.html",
     ),
     _documented(
+        "logs.both",
+        "FilterLogEvents",
+        "logStreamNames and logStreamNamePrefix",
+        "InvalidParameterException",
+        f"{LOGS}FilterLogEvents.html",
+    ),
+    _documented(
         "logs.tokens", "GetLogEvents", "the end is reached", "the token that was sent", f"{LOGS}GetLogEvents.html"
     ),
     _documented(
