@@ -375,11 +375,12 @@ def calls(name: str, slot: str, kind: Kind, scaling: Scaling, seen: SeenScaling,
     """Return what makes `seen` as `scaling` asks, in an order that works; none if it is so.
 
     An alarm needs the ARN of its policy, so it comes when the policy has been read: make the calls, read, ask again,
-    until none is left. Bounds that an entry of the schedule leads to are let be; others become those of `now`.
+    until none is left. Bounds that an entry of the schedule leads to are let be; others become those of `now`. A fixed
+    count has no scalable target, and setting it is not done here.
     """
     wanted = canonical(scaling)
     if _is_fixed(wanted) or kind is Kind.SERVERLESS:
-        return (*release_calls(name, slot, seen), *_count_calls(name, slot, wanted, seen))
+        return release_calls(name, slot, seen)
     policies = [_target_request(each, name, slot) for each in wanted.target]
     policies += [_step_request(each, number, name, slot) for number, each in enumerate(wanted.steps, start=1)]
     policies += [_wake_request(name, slot)] if _needs_waking(wanted, kind) else []
@@ -406,23 +407,12 @@ def release_calls(name: str, slot: str, seen: SeenScaling) -> tuple[Call, ...]:
 
     The alarms go first: what is left of a run that was cut off is then found by its target.
     """
-    found = (
-        Call("application-autoscaling", "deregister_scalable_target", _of(name, slot))
-        if seen.target is not None
-        else None
-    )
-    return (*alarms.deletes(_triggers(name, seen)), *((found,) if found else ()))
+    target = Call("application-autoscaling", "deregister_scalable_target", _of(name, slot))
+    return (*alarms.deletes(_triggers(name, seen)), *((target,) if seen.target is not None else ()))
 
 
 def _is_fixed(scaling: Scaling) -> bool:
     return scaling.min == scaling.max and not (scaling.target or scaling.steps or scaling.schedule)
-
-
-def _count_calls(name: str, slot: str, wanted: Scaling, seen: SeenScaling) -> Iterator[Call]:
-    if seen.count is not None and seen.count != wanted.min:
-        counts = [{"VariantName": slot, "DesiredInstanceCount": wanted.min}]
-        request = {"EndpointName": name, "DesiredWeightsAndCapacities": counts}
-        yield Call("sagemaker", "update_endpoint_weights_and_capacities", request)
 
 
 def _has_policy(seen: SeenScaling, request: Mapping[str, Any]) -> bool:
