@@ -250,8 +250,8 @@ def _error_rate(name: str, slot: str, kind: Kind) -> list[dict[str, Any]]:
     If InvocationsProcessed counts those that failed AWS does not say. Both are added up, which is right when it does
     not, and 1 % too low at a rate of 1 % when it does; without one processed there is no number of them at all.
     """
-    of_all = "failed + FILL(requests, 0)" if kind is Kind.ASYNC else "requests"
-    share = {"Id": "share", "Expression": f"100 * failed / ({of_all})", "Label": "failed of 100", "ReturnData": True}
+    of_all = "(failed + FILL(requests, 0))" if kind is Kind.ASYNC else "requests"
+    share = {"Id": "share", "Expression": f"100 * failed / {of_all}", "Label": "failed of 100", "ReturnData": True}
     return [
         share,
         _summed("failed", _failures(kind), name, slot),
