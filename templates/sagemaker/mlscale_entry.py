@@ -7,6 +7,9 @@ from pathlib import Path
 
 FRAMEWORK = None  # written when it is packed
 
+LOCK = threading.Lock()
+LOOPS = []
+
 
 def model_fn(model_dir):
     # This module may be a copy of the one in the archive: the containers install it.
@@ -20,20 +23,28 @@ def model_fn(model_dir):
 
     loaded = load(Path(model_dir), FRAMEWORK, None)
     print(f"mlscale: {loaded.framework} {loaded.file}", flush=True)
-    # One loop in a thread of its own: a worker with greenlets has several requests in one thread, which can't have a
-    # loop each.
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="mlscale", daemon=True).start()
-    return loaded.handler, loop
+    return loaded.handler
+
+
+def the_loop():
+    """Return the one event loop of this process; it runs in a thread of its own.
+
+    In a worker with greenlets threads are greenlets, requests come at once, several at the start load the model each,
+    and only one loop can run.
+    """
+    with LOCK:
+        if not LOOPS:
+            LOOPS.append(asyncio.new_event_loop())
+            threading.Thread(target=LOOPS[0].run_forever, name="mlscale", daemon=True).start()
+        return LOOPS[0]
 
 
 def transform_fn(model, body, content_type, accept):
     from mlscale.serving.codec import BadRequestError
 
-    handler, loop = model
     raw = body.encode() if isinstance(body, str) else bytes(body)
     try:
-        asked = asyncio.run_coroutine_threadsafe(handler.answer(raw, content_type or "", accept or ""), loop)
+        asked = asyncio.run_coroutine_threadsafe(model.answer(raw, content_type or "", accept or ""), the_loop())
         answer, kind = asked.result()
     except BadRequestError as error:
         return refused(error.status, str(error))

@@ -591,6 +591,78 @@ def test_a_bad_request_is_told_apart(tmp_path: Path) -> None:
     assert answers[1:] == [['{"predictions":[0,2]}', JSON], ["0\n", "text/csv"]]
 
 
+def said_by(archive: Path, code: str) -> list[str]:
+    """Return the lines that `code` prints beside the entry in an archive, with `model` the folder it is unpacked to."""
+    unpacked = archive.parent / "opt"
+    with tarfile.open(archive, "r:gz") as opened:
+        opened.extractall(unpacked, filter="data")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\nmodel = {str(unpacked)!r}\n{code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=unpacked / "code",
+    )
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stdout.splitlines() if not line.startswith("mlscale: ")]
+
+
+def test_a_worker_has_one_event_loop(tmp_path: Path) -> None:
+    """A container that loads a model several times may do so in greenlets, which can't have a loop each."""
+    files = an_sklearn(tmp_path)
+    code = f"""
+import threading, mlscale_entry as entry
+from concurrent.futures import ThreadPoolExecutor
+loaded = [entry.model_fn(model) for _ in range(3)]
+def served(each): return entry.transform_fn(each, {REQUEST!r}, "application/json", None)[0]
+with ThreadPoolExecutor(8) as clients: print(set(clients.map(served, loaded * 8)))
+print(sum(each.name == "mlscale" for each in threading.enumerate()))
+"""
+
+    assert said_by(packed(a_content(files), files, tmp_path), code) == ["{b'{\"predictions\":[0,2]}'}", "1"]
+
+
+REFUSED = {
+    "flask": """
+import flask
+with flask.Flask("container").test_request_context():
+    answer = entry.transform_fn(loaded, "{", "application/json", "*/*")
+print(answer.status_code, answer.mimetype, answer.get_data(as_text=True)[:20])
+""",
+    "toolkit": """
+import types
+class BaseInferenceToolkitError(Exception): pass
+for name in ("sagemaker_inference", "sagemaker_inference.errors"): sys.modules[name] = types.ModuleType(name)
+sys.modules["sagemaker_inference.errors"].BaseInferenceToolkitError = BaseInferenceToolkitError
+try:
+    entry.transform_fn(loaded, "{", "application/json", "*/*")
+except BaseInferenceToolkitError as error:
+    print(error.args[0], "text/plain", error.args[1][:20])
+""",
+}
+
+
+@pytest.mark.parametrize("container", REFUSED)
+def test_a_bad_request_is_the_client_s_fault(tmp_path: Path, container: str) -> None:
+    """It gets status 400 as the container gives it: by Flask, or by an exception of SageMaker's toolkit."""
+    files = an_sklearn(tmp_path)
+    code = f"import mlscale_entry as entry\nloaded = entry.model_fn(model)\n{REFUSED[container]}"
+
+    assert said_by(packed(a_content(files), files, tmp_path), code) == ["400 text/plain the body is not JSON"]
+
+
+def test_hugging_face_s_toolkit_gets_the_body_alone(tmp_path: Path) -> None:
+    """It takes no type with it."""
+    files = a_predictor(tmp_path)
+    code = f"""
+import mlscale_entry as entry
+sys.modules["sagemaker_huggingface_inference_toolkit"] = sys
+print(entry.transform_fn(entry.model_fn(model), {REQUEST!r}, "application/json", "application/json"))
+"""
+
+    assert said_by(packed(a_content(files, "huggingface"), files, tmp_path), code) == ['b\'{"predictions":["w"]}\'']
+
+
 def test_the_code_runs_on_the_oldest_python_of_an_image() -> None:
     """What an image with Python 3.10 imports uses nothing that came after it."""
     here = artifact.runtime_files()
@@ -615,20 +687,13 @@ IMPORTED = {"__init__.py", "calling.py", "codec.py", "frameworks.py", "handler.p
 def test_nothing_else_of_ours_is_imported(tmp_path: Path) -> None:
     """So that the rest of the serving code may need what images don't have."""
     files = an_sklearn(tmp_path)
-    archive = packed(a_content(files), files, tmp_path)
-    with tarfile.open(archive, "r:gz") as opened:
-        opened.extractall(tmp_path / "opt", filter="data")
-    code = f"""
-import pathlib, sys, mlscale_entry
-mlscale_entry.model_fn({str(tmp_path / "opt")!r})
+    code = """
+import pathlib, mlscale_entry
+mlscale_entry.model_fn(model)
 print(sorted(pathlib.Path(each.__file__).name for name, each in sys.modules.items() if name.startswith("mlscale.serv")))
 """
 
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path / "opt" / "code", capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout.splitlines()[-1] == str(sorted(IMPORTED))
+    assert said_by(packed(a_content(files), files, tmp_path), code) == [str(sorted(IMPORTED))]
 
 
 # JSON without orjson
