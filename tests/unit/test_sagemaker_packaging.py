@@ -317,7 +317,7 @@ def test_a_large_model_is_not_held_in_memory(tmp_path: Path) -> None:
 
 
 def test_a_key_is_known_without_packing(tmp_path: Path) -> None:
-    """It names all that decides the bytes, and nothing else."""
+    """It is that of the content's parts, and of nothing that the archive does not have."""
     files = Files(a_model(tmp_path, {"model.onnx": "w"}))
     content = a_content(files, "onnx")
     key = key_of(content)
@@ -340,6 +340,15 @@ def test_a_key_is_known_without_packing(tmp_path: Path) -> None:
     assert {key_of(each) for each in same} == {key}
     assert len({key, *map(key_of, others)}) == 1 + len(others)
     assert len(str(key)) == 16
+
+
+def test_a_key_outlives_this_mlscale() -> None:
+    """It is pinned: were it another, each upgrade would upload every model again and replace what serves it."""
+    kept = Content(
+        "a" * 16, "onnx", handler="b" * 16, requirements="c" * 16, runtime="d" * 16, framework_version="1.30"
+    )
+
+    assert key_of(kept) == "f67f427dd00721eb"
 
 
 # The container's variables

@@ -152,9 +152,10 @@ def _takes(node: ast.AST, count: int) -> bool:
 
 
 def key_of(content: Content) -> str | None:
-    """Return the digest of what `pack` writes (16 hex digits), known without writing it; None if there is nothing.
+    """Return the digest of what is in `content`'s archive (16 hex digits), known without packing it; None for nothing.
 
-    The same content gives the same digest, and the same bytes, on every machine. Its image must be pinned.
+    Its image must be pinned. Of ours only the serving code counts, which a revision keeps: another mlscale may write
+    another entry for it, and must not want that uploaded beside what is there.
     """
     way = way_of(content)
     if not content.artifact:
@@ -163,7 +164,7 @@ def key_of(content: Content) -> str | None:
     if way is not Way.OWN:
         facts += [content.framework, content.handler or "", content.requirements or ""]
     if way is Way.HOST:
-        facts += [content.runtime or "", _packages(content), artifact.digest(_folder())]
+        facts += [content.runtime or "", content.framework_version or ""]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
 
 
