@@ -81,6 +81,7 @@ def test_what_a_spec_has_not_is_not_in_its_policy() -> None:
         "application-autoscaling:DescribeScalingPolicies",
         "application-autoscaling:DescribeScheduledActions",
         "cloudwatch:DescribeAlarms",
+        "cloudwatch:ListDashboards",
         "cloudwatch:GetDashboard",
     }
 

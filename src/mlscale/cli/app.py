@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import Annotated, Any
 
 import typer
@@ -24,12 +25,14 @@ COMMANDS: dict[str, dict[str, str]] = {
         "validate": "Check a spec, and list all of its problems.",
         "schema": "Print the JSON Schema of specs.",
         "doctor": "Look at what is needed, and whether it is there.",
+        "iam": "Say what whoever deploys must be allowed to do.",
         "config": "Show settings, and where each comes from.",
     },
     "Change": {
         "plan": "Show what a deploy would do.",
         "deploy": "Make what is there what the spec asks for.",
         "rollback": "Go back to an earlier revision.",
+        "import": "Take over what somebody else made.",
         "image": "Build the image that serves a model, push it, inspect it.",
         "gc": "Delete the files of old revisions.",
         "destroy": "Take the deployment down.",
@@ -42,6 +45,8 @@ COMMANDS: dict[str, dict[str, str]] = {
         "events": "Print what a run did, from the journal.",
     },
 }
+INNER = {"config": ("show",), "iam": ("policy",), "image": ("build", "push", "inspect")}
+"""The commands that have commands of their own, and these."""
 HELP = ("-h", "--help")
 WORDS = "mlscale.words"
 """Where a context's `meta` has the words of the command line, for whoever must say how to go on."""
@@ -68,7 +73,8 @@ class LazyGroup(TyperGroup):
         """Return the command, from its module."""
         if not any(cmd_name in group for group in COMMANDS.values()):
             return None
-        module = import_module(f"mlscale.cli.{cmd_name}")
+        # A module can't have the name of a keyword and be imported by it (PEP 8: a trailing underscore).
+        module = import_module(f"mlscale.cli.{cmd_name}{'_' if iskeyword(cmd_name) else ''}")
         command: Command = typer.main.get_command(module.app)
         command.name = cmd_name
         del ctx
@@ -112,7 +118,8 @@ def _users_defaults(*, may_fail: bool) -> dict[str, Any]:
         if may_fail:
             raise
         return {}
-    return {name: {**values, "show": values} for group in COMMANDS.values() for name in group} if values else {}
+    inner = {name: values for names in INNER.values() for name in names}
+    return {name: {**values, **inner} for group in COMMANDS.values() for name in group} if values else {}
 
 
 app = typer.Typer(

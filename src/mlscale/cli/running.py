@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mlscale.cli.console import Output, Progress, note
 from mlscale.cli.options import may_ask
 from mlscale.cli.outcome import StoppedAtOnce
 from mlscale.engine.apply import Applied, apply
-from mlscale.engine.run import ApplyOptions, Stop
+from mlscale.engine.run import ApplyOptions, Event, Stop
 from mlscale.errors import ConsentMissing, LeaseHeld, PlanStale, TimedOut
 from mlscale.report import text
 
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
 TRIES = 3
 """How often a plan is made when what is there changes each time before it can be carried out."""
+
+
+class Carrier(Protocol):
+    """What the engine does with a plan."""
+
+    def __call__(
+        self, session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable[[Event], None], stop: Stop
+    ) -> Applied:
+        """Return what came of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +88,18 @@ def _harm(plan: Plan) -> str:
 
 
 def carry_out(
-    session: Session, plan: Plan, wishes: Wishes, *, again: Callable[[], Plan] | None, next_command: str
+    session: Session,
+    plan: Plan,
+    wishes: Wishes,
+    *,
+    again: Callable[[], Plan] | None,
+    next_command: str,
+    by: Carrier = apply,
 ) -> tuple[Plan, Applied]:
     """Carry out `plan`, telling what happens; return what was carried out in the end, and what came of it.
 
     The first signal stops it in order, the second at once. `again` makes a fresh plan when what is there changed while
-    another run was waited for; None carries out this plan or none.
+    another run was waited for; None carries out this plan or none. `by` is what the engine does with it.
 
     Raises:
         PlanStale: the plan does not fit what is there, and neither did those made after it.
@@ -95,7 +110,7 @@ def carry_out(
         note(f"{session.identity}:")
     for tries_left in range(TRIES - 1, -1, -1):
         try:
-            return plan, _applied(session, plan, wishes, clock.monotonic() - begun)
+            return plan, _applied(session, plan, wishes, clock.monotonic() - begun, by)
         except PlanStale:
             if again is None or not tries_left:
                 raise
@@ -107,7 +122,7 @@ def carry_out(
     raise AssertionError("the last try returns or raises")
 
 
-def _applied(session: Session, plan: Plan, wishes: Wishes, spent_s: float) -> Applied:
+def _applied(session: Session, plan: Plan, wishes: Wishes, spent_s: float, by: Carrier) -> Applied:
     options = ApplyOptions(
         command=wishes.command,
         wait=wishes.wait,
@@ -118,7 +133,7 @@ def _applied(session: Session, plan: Plan, wishes: Wishes, spent_s: float) -> Ap
     stop = Stop()
     try:
         with _signals(stop, progress), progress.running():
-            return apply(session, plan, options, tell=progress, stop=stop)
+            return by(session, plan, options, tell=progress, stop=stop)
     except LeaseHeld as error:
         if options.timeout_s is None or options.timeout_s >= options.lease_wait_s:
             raise

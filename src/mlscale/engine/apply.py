@@ -45,7 +45,7 @@ def apply(session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable
     if not plan.steps and cut_off is None:
         return Applied("unchanged", _verified(session, plan, plan.seen), run_id)
     limit = None if options.timeout_s is None else clock.monotonic() + options.timeout_s
-    with _lease(session, run_id, options, tell, stop) as lease:
+    with leased(session, run_id, options, tell, stop) as lease:
         refuse_stale(session, plan)
         journal = Journal(session.store, name, run_id, lease.fence, clock)
         run = Run(session.provider, journal, lease, clock, options=options, limit=limit, tell=tell, stop=stop)
@@ -71,7 +71,12 @@ def apply(session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable
     return applied
 
 
-def _lease(session: Session, run_id: str, options: ApplyOptions, tell: Callable[[Event], None], stop: Stop) -> Held:
+def leased(session: Session, run_id: str, options: ApplyOptions, tell: Callable[[Event], None], stop: Stop) -> Held:
+    """Return the lease, waited for as long as `options` say.
+
+    Raises:
+        LeaseHeld: another run has it.
+    """
     clock, name = session.world.clock, session.identity.name
     told: set[str] = set()
 

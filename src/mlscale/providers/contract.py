@@ -194,8 +194,11 @@ class Progress(Protocol):
 class Permissions(Protocol):
     """Can say what its caller must be allowed to do."""
 
-    def policy(self, asked: Deployment) -> Mapping[str, Any]:
-        """Return the least policy with which `asked` can be deployed, changed and taken down, as the cloud reads it."""
+    def policy(self, asked: Deployment, workspace: str) -> Mapping[str, Any]:
+        """Return the least policy with which `asked` can be deployed, changed and taken down, as the cloud reads it.
+
+        Only whether `asked` has files matters, not what is in them. `workspace` is where lease and journal are.
+        """
 
 
 @runtime_checkable

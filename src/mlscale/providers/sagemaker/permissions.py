@@ -147,10 +147,10 @@ TABLE: tuple[Permission, ...] = (
     *_alike(Sid.LOOK, _always, "sts", "GetCallerIdentity"),
     *_alike(Sid.LOOK, _always, "sagemaker", "ListEndpoints", "ListEndpointConfigs", "ListModels"),
     *_alike(Sid.LOOK, _always, "resourcegroupstaggingapi", "GetResources"),
-    *_alike(Sid.LOOK, _always, "cloudwatch", "DescribeAlarms"),
-    *_alike(
+    *_alike(Sid.LOOK, _always, "cloudwatch", "DescribeAlarms", "ListDashboards"),
+    *_alike(  # also of what has no machines: a name may have had some before
         Sid.LOOK,
-        _has_machines,
+        _always,
         "application-autoscaling",
         "DescribeScalableTargets",
         "DescribeScalingPolicies",
@@ -200,10 +200,7 @@ TABLE: tuple[Permission, ...] = (
         _tracks,
     ),
     *_alike(Sid.ALARMS, _has_alarms, "cloudwatch", "PutMetricAlarm", "DeleteAlarms"),
-    *_alike(Sid.ALARMS, _has_alarms, "cloudwatch", "UntagResource", "ListTagsForResource"),
-    Permission(
-        Sid.ALARMS, "cloudwatch:TagResource", ("cloudwatch:TagResource", "cloudwatch:PutMetricAlarm"), _has_alarms
-    ),
+    Permission(Sid.ALARMS, "cloudwatch:TagResource", ("cloudwatch:PutMetricAlarm",), _has_alarms),
     *_alike(Sid.DASHBOARD, _always, "cloudwatch", "GetDashboard"),
     *_alike(Sid.DASHBOARD, _has_dashboard, "cloudwatch", "PutDashboard", "DeleteDashboards"),
     *_alike(Sid.TOPICS, _has_topics, "sns", "GetTopicAttributes"),

@@ -263,9 +263,9 @@ class SageMaker:
         """Return steps that delete the Models, EndpointConfigs and archives that nothing uses."""
         return translate.garbage_steps(identity.name, reading.unused(self._client, identity.name, keep, self._uploads))
 
-    def policy(self, asked: Deployment) -> Mapping[str, Any]:
+    def policy(self, asked: Deployment, workspace: str) -> Mapping[str, Any]:
         """Return the IAM policy that `asked` needs."""
-        return permissions.policy(asked, self._uploads)
+        return permissions.policy(asked, self._uploads, workspace)
 
     def _image_refusals(self, asked: Deployment) -> tuple[Refusal, ...]:
         served = asked.stable
