@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from mlscale.cli.app import COMMANDS
+from mlscale.cli.app import COMMANDS, INNER
 from tests.cli.conftest import SPEC, Shell, steady
 from tests.conftest import Golden
 
@@ -32,9 +32,7 @@ def transcript(shell: Shell, *commands: str) -> str:
     return steady("".join(parts), shell.folder)
 
 
-@pytest.mark.parametrize(
-    "command", ["", *NAMES, "config show", *(f"image {name}" for name in ("build", "push", "inspect"))]
-)
+@pytest.mark.parametrize("command", ["", *NAMES, *(f"{name} {each}" for name in INNER for each in INNER[name])])
 def test_help(shell: Shell, golden: Golden, command: str) -> None:
     """Every help page is as it was read last, and fits a terminal of 80 columns."""
     page = transcript(shell, f"{command} --help".strip())
@@ -136,6 +134,28 @@ def test_several_specs(shell: Shell, golden: Golden) -> None:
     shell.provider.faults[Op.ADD] = Fault.BEFORE
 
     golden.check("cli/several.txt", good + transcript(shell, "deploy a.yaml b.yaml c.yaml"))
+
+
+def test_plans_of_several_specs(shell: Shell, golden: Golden) -> None:
+    """Each plan stands under its deployment's name; a plan file has one, and two specs are never one deployment."""
+    for name in ("a", "b"):
+        shell.write(f"{name}.yaml", SPEC.replace("reviews", name))
+    shell.good("deploy", "b.yaml")
+
+    golden.check(
+        "cli/plans.txt",
+        transcript(
+            shell,
+            "plan a.yaml b.yaml",
+            "plan a.yaml b.yaml --output json",
+            "plan a.yaml b.yaml --output jsonl --detailed-exitcode",
+            "plan a.yaml b.yaml --output markdown",
+            "plan a.yaml b.yaml --destroy",
+            "plan b.yaml b.yaml",
+            "plan a.yaml b.yaml --out plans.json",
+            "plan b.yaml --detailed-exitcode",
+        ),
+    )
 
 
 def test_settings_and_doctor(shell: Shell, golden: Golden) -> None:

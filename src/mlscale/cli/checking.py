@@ -23,12 +23,16 @@ def spec_path(argument: Path | None, option: Path | None) -> Path:
     chosen = argument or option or Path()
     if not os.path.isdir(chosen):  # noqa: PTH112 - Path.is_dir raises where a name is too long or a folder is closed
         return chosen
-    usual = [chosen / name for name in DEFAULT_SPECS]
-    found = next((each for each in usual if each.is_file()), None)
+    found = usual_spec(chosen)
     if found is None:
-        why = f"looked for {' and '.join(str(each) for each in usual)}"
+        why = f"looked for {' and '.join(str(chosen / name) for name in DEFAULT_SPECS)}"
         raise UsageError("there is no spec here", why=why, hint="mlscale init sklearn")
     return found
+
+
+def usual_spec(folder: Path) -> Path | None:
+    """Return the spec in a folder that is found without being named, None if there is none."""
+    return next((each for name in DEFAULT_SPECS if (each := folder / name).is_file()), None)
 
 
 def check(

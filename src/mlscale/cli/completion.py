@@ -96,7 +96,8 @@ def _session(context: typer.Context) -> Session:
 
 def _word(context: typer.Context) -> Path | None:
     """Return the spec that stands there as a word; behind an option without its value it is still among the rest."""
-    word: Path | None = context.params.get("spec_word")
+    words: list[Path] | None = context.params.get("specs")
+    word: Path | None = words[0] if words else context.params.get("spec_word")
     return word or next((Path(each) for each in context.args if not each.startswith("--")), None)
 
 

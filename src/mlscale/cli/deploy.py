@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlscale.cli import completion, options
+from mlscale.cli import options
 from mlscale.cli.console import Output
-from mlscale.errors import MlscaleError, Problem, SpecInvalid, UsageError
+from mlscale.errors import MlscaleError, UsageError
 
 if TYPE_CHECKING:
     from mlscale.cli.running import Wishes
@@ -56,16 +56,7 @@ class Job:
 )
 def deploy(
     context: typer.Context,
-    specs: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[SPEC]...",
-            help="Specs, each one deployment; - reads one from stdin.",
-            show_default=False,
-            readable=False,
-            autocompletion=completion.specs,
-        ),
-    ] = None,
+    specs: options.SpecsArgument = None,
     spec: options.SpecOption = None,
     plan_file: Annotated[
         Path | None, typer.Option("--plan", metavar="FILE", help="Carry out a plan saved with mlscale plan --out.")
@@ -109,8 +100,10 @@ def deploy(
     if plan_file is not None:
         jobs = [_saved(context, plan_file, workspace)]
     else:
-        given = {"env": env, "overrides": overrides, "runtime": runtime, "workspace": workspace}
-        jobs = _planned(_sessions(context, specs, spec, given), refresh_runtime=refresh_runtime)
+        sessions = options.sessions_of(
+            context, specs, spec, env=env, overrides=overrides, runtime=runtime, workspace=workspace
+        )
+        jobs = _planned(sessions, refresh_runtime=refresh_runtime)
     wishes = replace(wishes, several=len(jobs) > 1)
     for job in jobs:
         consent(job.session, job.plan, wishes, next_command=job.next_command)
@@ -137,36 +130,14 @@ def _saved(context: typer.Context, plan_file: Path, workspace: str | None) -> Jo
     return Job(session, plan, again=None)
 
 
-def _sessions(
-    context: typer.Context, specs: Sequence[Path] | None, spec: Path | None, given: Mapping[str, Any]
-) -> Sequence[Session]:
-    """Return a session a spec; the problems of all specs come together."""
-    sessions: list[Session] = []
-    problems: list[Problem] = []
-    for word in specs or (None,):
-        try:
-            sessions.append(options.session_of(context, word, spec, **given))
-        except SpecInvalid as error:
-            problems += error.problems
-    if problems:
-        raise SpecInvalid(tuple(problems))
-    first: dict[object, Session] = {}
-    for each in sessions:
-        other = first.setdefault(each.identity, each)
-        if other is not each:
-            raise UsageError(
-                "two specs are the same deployment",
-                why=f"{other.spec_path} and {each.spec_path} are both {each.identity}",
-                hint="give one of them another name",
-            )
-    return sessions
-
-
 def _planned(sessions: Sequence[Session], *, refresh_runtime: bool) -> list[Job]:
-    from mlscale.engine.plans import make_plan
+    from mlscale.engine.plans import make_plan, make_plans
 
-    makers = [partial(make_plan, session, refresh_runtime=refresh_runtime) for session in sessions]
-    return [Job(session, make(), make) for session, make in zip(sessions, makers, strict=True)]
+    plans = make_plans(sessions, refresh_runtime=refresh_runtime)
+    return [
+        Job(session, plan, partial(make_plan, session, refresh_runtime=refresh_runtime))
+        for session, plan in zip(sessions, plans, strict=True)
+    ]
 
 
 def _one(job: Job, wishes: Wishes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from mlscale.cli.console import Output
 from mlscale.errors import MlscaleError, SpecInvalid
 
 if TYPE_CHECKING:
+    from mlscale.deployment import Deployment
     from mlscale.engine.session import Session
     from mlscale.providers.contract import Check
 
@@ -59,27 +60,29 @@ def _checks(context: typer.Context, place: Path, env: str | None, workspace: str
         yield Check("spec", ok=False, found=f"{error.what}: {error.why.splitlines()[0]}", hint=hint)
         yield from options.world_of(context).provider(Site("local", folder / LOCAL_ROOT)).doctor()
         return
-    yield from _spec_checks(session)
+    asked, of_the_spec = _spec_checks(session)
+    yield from of_the_spec
     try:
         session.store.check()
     except MlscaleError as error:
         yield Check("workspace", ok=False, found=str(error), hint=error.hint)
     else:
         yield Check("workspace", ok=True, found=f"{options.shown(session.workspace)} can be written")
-    yield from (each for each in session.provider.doctor() if each.name != "workspace")
+    yield from (each for each in session.provider.doctor(asked) if each.name != "workspace")
 
 
-def _spec_checks(session: Session) -> Iterator[Check]:
-    """Yield whether what the spec asks for can be had here."""
-    from mlscale.engine.plans import refusals_of
+def _spec_checks(session: Session) -> tuple[Deployment | None, Sequence[Check]]:
+    """Return what the spec asks for, None where its files can't be read, and whether it can be had here."""
+    from mlscale.engine.plans import asked_for, refusals_of
     from mlscale.providers.contract import Check
 
     try:
-        refusals = refusals_of(session)
+        asked, refusals = asked_for(session, None), refusals_of(session)
     except MlscaleError as error:
-        yield Check("spec", ok=False, found=f"{error.what}: {error.why}", hint=error.hint)
-        return
-    for each in refusals:
-        yield Check("spec", ok=False, found=f"{each.path}: {each.why} {each.link}".rstrip(), hint=f"change {each.path}")
+        return None, [Check("spec", ok=False, found=f"{error.what}: {error.why}", hint=error.hint)]
     if not refusals:
-        yield Check("spec", ok=True, found=f"{session.spec_path}, {session.identity}")
+        return asked, [Check("spec", ok=True, found=f"{session.spec_path}, {session.identity}")]
+    return asked, [
+        Check("spec", ok=False, found=f"{each.path}: {each.why} {each.link}".rstrip(), hint=f"change {each.path}")
+        for each in refusals
+    ]

@@ -1,34 +1,63 @@
-"""`mlscale list`: list the deployments of this workspace."""
+"""`mlscale list`: list the deployments of a folder, or of an account and region."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlscale.cli import options
+from mlscale.cli.checking import usual_spec
 from mlscale.cli.console import Output
+from mlscale.errors import UsageError
+
+if TYPE_CHECKING:
+    from mlscale.providers.contract import Provider
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@app.command(name="list", epilog=options.examples("mlscale list", "mlscale list models/churn --output json"))
+class ProviderName(StrEnum):
+    """Where deployments can be."""
+
+    LOCAL = "local"
+    SAGEMAKER = "sagemaker"
+
+
+@app.command(
+    name="list",
+    epilog=options.examples(
+        "mlscale list",
+        "mlscale list models/churn --output json",
+        "mlscale list --provider sagemaker --region us-east-1",
+    ),
+)
 def list_(
     context: typer.Context,
     place: options.FolderArgument = Path(),
+    provider: Annotated[
+        ProviderName | None, typer.Option("--provider", help="Whose deployments; those of the spec if left out.")
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option("--region", metavar="REGION", help="The cloud's region, for --provider.")
+    ] = None,
+    env: options.EnvOption = None,
     *,
     output: options.OutputOption = Output.TEXT,
     no_color: options.NoColorOption = False,
 ) -> None:
-    """List the deployments whose spec is in this folder."""
+    """List the deployments where the spec's is: in this folder, or in the cloud's account and region.
+
+    Without a spec they are this folder's. In a cloud the credentials say which account it is.
+    """
     from mlscale.cli.console import show
-    from mlscale.engine.session import LOCAL_ROOT
-    from mlscale.providers.registry import Site
     from mlscale.report import json
     from mlscale.report.tables import table
 
-    provider = options.world_of(context).provider(Site("local", options.folder_of(place) / LOCAL_ROOT))
-    seen = [found for identity in provider.list() if (found := provider.read(identity))]
+    asked = _provider(context, place, provider, region, env)
+    seen = [found for found in asked.read_all(asked.list()) if found is not None]
     if output is Output.JSONL:
         for each in seen:
             show("", {"deployment": json.data(each)}, output)
@@ -39,3 +68,22 @@ def list_(
     ]
     words = table(("NAME", "PHASE", "REVISION", "ADDRESS"), rows) if rows else "No deployments here."
     show(words, {"deployments": json.data(seen)}, output, no_color=no_color)
+
+
+def _provider(
+    context: typer.Context, place: Path, name: ProviderName | None, region: str | None, env: str | None
+) -> Provider:
+    """Return who is asked: the provider that is named, else that of the spec, else this machine."""
+    from mlscale.engine.session import LOCAL_ROOT
+    from mlscale.providers.registry import Site
+
+    if name is ProviderName.SAGEMAKER and region is None:
+        raise UsageError(
+            "--provider sagemaker has many regions", why="--region is not there", hint="add --region us-east-1"
+        )
+    if region is not None and name is not ProviderName.SAGEMAKER:
+        raise UsageError("--region is for a cloud", why=f"--region {region}", hint="add --provider sagemaker")
+    folder = options.folder_of(place)
+    if name is None and (place.is_file() or usual_spec(folder) is not None):
+        return options.session_of(context, place, None, env=env).provider
+    return options.world_of(context).provider(Site(name or "local", folder / LOCAL_ROOT, region=region))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,7 @@ from mlscale.cli import completion
 from mlscale.cli.app import WORDS
 from mlscale.cli.checking import STDIN, spec_path
 from mlscale.cli.console import Output
-from mlscale.errors import NotDeployed, TimedOut, UsageError
+from mlscale.errors import NotDeployed, Problem, SpecInvalid, TimedOut, UsageError
 
 if TYPE_CHECKING:
     from mlscale.deployment import Deployment
@@ -33,6 +33,16 @@ SpecArgument: TypeAlias = Annotated[
         help="The spec, or its folder; - reads it from stdin.",
         show_default=False,
         readable=False,  # whoever reads it says why it can't be
+        autocompletion=completion.specs,
+    ),
+]
+SpecsArgument: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[SPEC]...",
+        help="Specs, each one deployment; - reads one from stdin.",
+        show_default=False,
+        readable=False,
         autocompletion=completion.specs,
     ),
 ]
@@ -155,6 +165,44 @@ def session_of(
         workspace=None if is_default else workspace,
         default_workspace=workspace if is_default else None,
     )
+
+
+def sessions_of(
+    context: typer.Context,
+    arguments: Sequence[Path] | None,
+    option: Path | None,
+    *,
+    env: str | None = None,
+    overrides: list[str] | None = None,
+    runtime: Runtime | None = None,
+    workspace: str | None = None,
+) -> Sequence[Session]:
+    """Return a session a spec; the problems of all specs come together.
+
+    Raises:
+        UsageError: two specs are the same deployment.
+    """
+    sessions: list[Session] = []
+    problems: list[Problem] = []
+    for word in arguments or (None,):
+        try:
+            sessions.append(
+                session_of(context, word, option, env=env, overrides=overrides, runtime=runtime, workspace=workspace)
+            )
+        except SpecInvalid as error:
+            problems += error.problems
+    if problems:
+        raise SpecInvalid(tuple(problems))
+    first: dict[object, Session] = {}
+    for each in sessions:
+        other = first.setdefault(each.identity, each)
+        if other is not each:
+            raise UsageError(
+                "two specs are the same deployment",
+                why=f"{other.spec_path} and {each.spec_path} are both {each.identity}",
+                hint="give one of them another name",
+            )
+    return sessions
 
 
 def is_typed(context: typer.Context, name: str) -> bool:

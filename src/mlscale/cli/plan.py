@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,12 +36,12 @@ class PlanOutput(StrEnum):
         "mlscale plan",
         "mlscale plan --env prod --set endpoint.replicas.max=8",
         "mlscale plan --out churn.plan.json",
-        "mlscale plan --output markdown --detailed-exitcode",
+        "mlscale plan a.yaml b.yaml --output markdown --detailed-exitcode",
     )
 )
 def plan(
     context: typer.Context,
-    spec_word: options.SpecArgument = None,
+    specs: options.SpecsArgument = None,
     spec: options.SpecOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Save the plan for mlscale deploy --plan.")
@@ -62,25 +63,52 @@ def plan(
     ] = PlanOutput.TEXT,
     no_color: options.NoColorOption = False,
 ) -> int:
-    """Show what a deploy would do, and change nothing."""
-    from mlscale.cli.console import note, show
-    from mlscale.engine.plans import destroy_plan, make_plan
+    """Show what a deploy would do, and change nothing.
+
+    Several specs are read together where they are at the same place, and each has a plan of its own.
+    """
+    from mlscale.cli.console import note
+    from mlscale.engine.plans import destroy_plan, make_plans
+
+    sessions = options.sessions_of(
+        context, specs, spec, env=env, overrides=overrides, runtime=runtime, workspace=workspace
+    )
+    if out is not None and len(sessions) > 1:
+        raise UsageError("a plan file has one plan", why=f"--out and {len(sessions)} specs", hint="save one at a time")
+    plans = (
+        [destroy_plan(each) for each in sessions] if destroy else make_plans(sessions, refresh_runtime=refresh_runtime)
+    )
+    if out is not None:
+        _save(sessions[0], plans[0], out)
+        note(f"saved to {out}")
+    verb = "destroy" if destroy else "deploy"
+    made = [
+        (each, plan, options.next_command(each, verb, plan_file=out))
+        for each, plan in zip(sessions, plans, strict=True)
+    ]
+    _show(made, output, no_color=no_color)
+    return CHANGES_PENDING if detailed_exitcode and any(plan.steps for plan in plans) else 0
+
+
+def _show(made: Sequence[tuple[Session, Plan, str]], output: PlanOutput, *, no_color: bool) -> None:
+    """Print the plans, each with the command that carries it out: one as it is, several under their names."""
+    from mlscale.cli.console import show
     from mlscale.report import json, markdown, text
 
-    session = options.session_of(
-        context, spec_word, spec, env=env, overrides=overrides, runtime=runtime, workspace=workspace
-    )
-    made = destroy_plan(session) if destroy else make_plan(session, refresh_runtime=refresh_runtime)
-    if out is not None:
-        _save(session, made, out)
-        note(f"saved to {out}")
-    command = options.next_command(session, "destroy" if destroy else "deploy", plan_file=out)
     if output is PlanOutput.MARKDOWN:
-        show(markdown.plan(made, title=f"mlscale plan: {session.identity}"), {}, Output.TEXT, no_color=True)
+        pages = [markdown.plan(plan, title=f"mlscale plan: {session.identity}") for session, plan, _ in made]
+        show("\n".join(pages), {}, Output.TEXT, no_color=True)
+        return
+    facts = [{"deployment": str(session.identity), "plan": json.plan(plan)} for session, plan, _ in made]
+    words = [text.plan(plan, next_command=command) for _, plan, command in made]
+    if len(made) == 1:
+        show(words[0], facts[0], Output(output), no_color=no_color)
+    elif output is PlanOutput.JSONL:
+        for each in facts:
+            show("", each, Output.JSONL)
     else:
-        facts = {"deployment": str(session.identity), "plan": json.plan(made)}
-        show(text.plan(made, next_command=command), facts, Output(output), no_color=no_color)
-    return CHANGES_PENDING if made.steps and detailed_exitcode else 0
+        named = [f"{session.identity}:\n{word}" for (session, _, _), word in zip(made, words, strict=True)]
+        show("\n\n".join(named), {"plans": facts}, Output(output), no_color=no_color)
 
 
 def _save(session: Session, plan: Plan, out: Path) -> None:
