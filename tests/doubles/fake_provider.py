@@ -75,7 +75,7 @@ class FakeProvider:
 
     `polls` is how often a wait says that it goes on. `faults` are by what a step does; one that is not about being
     busy strikes once. `mortal` is the process that calls now. `meanwhile` is called in the middle of each step with
-    its key.
+    its key. `deaf_polls` is how many polls get no answer, `forgets` that the next one is told of no such operation.
     """
 
     name = "fake"
@@ -92,6 +92,8 @@ class FakeProvider:
         self.refused_frameworks: frozenset[str] = frozenset()
         self.not_ready: MlscaleError | None = None
         self.kept: tuple[Revision, ...] = ()
+        self.deaf_polls = 0
+        self.forgets = False
         self._waited: dict[str, int] = {}
         self._refused: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -241,6 +243,12 @@ class FakeProvider:
         """Return that the wait goes on, `polls` times, then that it is done."""
         with self._lock:
             self.mortal.touch()
+            if self.deaf_polls:
+                self.deaf_polls -= 1
+                raise ProviderFailed("the fake does not answer", why="it does not answer", retryable=True)
+            if self.forgets:
+                self.forgets = False
+                raise ProviderFailed("there is no such operation", why=operation)
             self._waited[step.key] = self._waited.get(step.key, 0) + 1
             if self._waited[step.key] < self.polls:
                 return Outcome(Work.RUNNING, operation, "starting")

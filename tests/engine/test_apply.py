@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -28,6 +29,7 @@ from mlscale.state import revisions
 from mlscale.state.journal import StepFailed, events, runs
 from mlscale.state.lease import acquire
 from tests.doubles.fake_provider import Fault, Op
+from tests.doubles.mortal import Killed, Mortal
 from tests.engine.conftest import MODELS, SPEC, Engine
 
 TAKEOVER = (Op.ADD, Op.WAIT, Op.SHIFT)
@@ -41,7 +43,7 @@ def journalled(engine: Engine) -> list[str]:
 
 
 def test_a_deploy_is_journalled_before_and_after_each_step(engine: Engine) -> None:
-    """Intent, then the call, then the outcome, for every step in its order."""
+    """Intent, then the call, then by which name it goes on, then the outcome, for every step in its order."""
     applied = engine.deploy()
 
     assert engine.there is not None
@@ -51,7 +53,11 @@ def test_a_deploy_is_journalled_before_and_after_each_step(engine: Engine) -> No
     assert engine.provider.calls == ["endpoint/create", f"{new}/add", f"{new}/wait", f"{new}/shift"]
     assert journalled(engine) == [
         "run_started",
-        *(f"step_{word} {key}" for key in engine.provider.calls for word in ("intended", "done")),
+        *(
+            f"step_{word} {key}"
+            for key in engine.provider.calls
+            for word in ("intended", *(("began",) if key.endswith("/wait") else ()), "done")
+        ),
         "run_finished",
     ]
 
@@ -495,3 +501,48 @@ def _scale(engine: Engine, live: Live) -> None:
     assert seen is not None
     revisions_now = tuple(replace(each, live=live) for each in seen.revisions)
     engine.provider.there[seen.identity] = replace(seen, revisions=revisions_now)
+
+
+def killed_while_waiting(engine: Engine) -> None:
+    """Deploy, killed when the journal has the wait's operation and not its end; nothing was there before."""
+    for number in range(1, 200):
+        if engine.there is not None:
+            engine.destroy()
+        with suppress(Killed):
+            engine.deploy(Mortal(number))
+        if runs(engine.store, "reviews") and journalled(engine)[-1].startswith("step_began"):
+            return
+    raise AssertionError("no run died there")
+
+
+def test_what_a_killed_run_began_is_asked_for_by_its_name(engine: Engine) -> None:
+    """The next run does not begin the wait again: it polls the operation that the journal has, and goes on."""
+    killed_while_waiting(engine)
+    engine.provider.calls.clear()
+
+    engine.deploy()
+
+    assert [key for key in engine.provider.calls if key.endswith("/wait")] == []
+    assert engine.serving() == [ONE]
+
+
+def test_an_operation_that_nobody_knows_any_more_is_begun_anew(engine: Engine) -> None:
+    """A wait whose operation was a killed run's, and fails when it is asked for, is done from its beginning."""
+    killed_while_waiting(engine)
+    engine.provider.calls.clear()
+    engine.provider.forgets = True
+
+    engine.deploy()
+
+    assert len([key for key in engine.provider.calls if key.endswith("/wait")]) == 1
+    assert engine.serving() == [ONE]
+
+
+def test_a_poll_that_fails_for_a_moment_ends_nothing(engine: Engine) -> None:
+    """That the provider does not answer while it works is no failure of what it does."""
+    engine.provider.deaf_polls = 3
+
+    engine.deploy()
+
+    assert engine.serving() == [ONE]
+    assert [event.text for event in engine.events if event.kind == "retry"] == ["it does not answer"] * 3

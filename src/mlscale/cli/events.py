@@ -64,6 +64,8 @@ def _line(event: dict[str, Any]) -> str:
             return f"{at}  run {event['run_id']}: {event['command']}"
         case "step_intended":
             return f"{at}    {event['kind']:<7} {event['subject']}"
+        case "step_began":
+            return f"{at}    began   {event['key']}: {event['operation']}"
         case "step_done":
             return f"{at}    done    {event['key']}{_first_line(event['detail'])}"
         case "step_failed":

@@ -14,7 +14,7 @@ from mlscale.errors import Interrupted, LeaseLost, MlscaleError, NoCapacity, Not
 from mlscale.plan import make
 from mlscale.plan.steps import Plan
 from mlscale.state import revisions
-from mlscale.state.journal import Journal, new_run_id, unfinished
+from mlscale.state.journal import Journal, left_open, new_run_id, unfinished
 from mlscale.state.lease import Held, Owner, acquire
 
 
@@ -48,7 +48,10 @@ def apply(session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable
     with leased(session, run_id, options, tell, stop) as lease:
         refuse_stale(session, plan)
         journal = Journal(session.store, name, run_id, lease.fence, clock)
-        run = Run(session.provider, journal, lease, clock, options=options, limit=limit, tell=tell, stop=stop)
+        begun = left_open(session.store, name, cut_off) if cut_off else {}
+        run = Run(
+            session.provider, journal, lease, clock, options=options, limit=limit, tell=tell, stop=stop, begun=begun
+        )
         journal.started(options.command, plan.made_against, [step.key for step in plan.steps])
         run.say("run_started", "", name, f"going on after run {cut_off}, which was cut off" if cut_off else "")
         try:

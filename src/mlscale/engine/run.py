@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
@@ -104,8 +104,12 @@ class Run:
         limit: float | None,
         tell: Callable[[Event], None],
         stop: Stop,
+        begun: Mapping[str, str] | None = None,
     ) -> None:
-        """Carry out plans for `options`, until the monotonic time `limit` at most."""
+        """Carry out plans for `options`, until the monotonic time `limit` at most.
+
+        `begun` are operations that a run before began and did not see the end of, by the key of their step.
+        """
         self._provider = provider
         self._journal = journal
         self._lease = lease
@@ -116,6 +120,7 @@ class Run:
         self._limit = limit
         self._telling = threading.Lock()
         self._broken = threading.Event()
+        self._begun = dict(begun or {})
 
     def carry_out(self, plan: Plan) -> None:
         """Do every step of `plan`, each after those it waits for.
@@ -168,7 +173,9 @@ class Run:
         self._journal.intended(step.key, step.kind, step.subject)
         self.say("started", step.key, step.subject)
         try:
-            outcome = self._performed(step)
+            outcome = self._resumed(step) or self._performed(step)
+            if outcome.work is Work.RUNNING and outcome.operation:
+                self._journal.began(step.key, outcome.operation)
             if self._options.wait:
                 outcome = self._awaited(step, outcome)
             if outcome.work is Work.DONE and step.kind is not StepKind.WAIT:
@@ -182,6 +189,19 @@ class Run:
             self._journal.done(step.key, outcome.detail)
             self.say("done", step.key, step.subject, outcome.detail)
         return outcome.work
+
+    def _resumed(self, step: Step[object]) -> Outcome | None:
+        """Return how far the operation is that a run before began for `step`; None if there is none to go on with."""
+        operation = self._begun.pop(step.key, None)
+        if operation is None:
+            return None
+        try:
+            outcome = self._provider.poll(step, operation)
+        except MlscaleError:  # it is over, and did not work; or nobody knows it any more: it is done anew
+            return None
+        if outcome.work is Work.DONE and step.kind is not StepKind.WAIT and not self._provider.is_done(step):
+            return None
+        return outcome
 
     def _performed(self, step: Step[object]) -> Outcome:
         """Return what came of the step's call, made again while that may help.
@@ -210,7 +230,7 @@ class Run:
         self._checkpoint(step)
 
     def _awaited(self, step: Step[object], outcome: Outcome) -> Outcome:
-        told, pause = "", POLL_EVERY_S
+        told, pause, failed = "", POLL_EVERY_S, 0
         while outcome.work is Work.RUNNING:
             self._checkpoint(step)
             if outcome.detail != told:
@@ -218,7 +238,15 @@ class Run:
                 self.say("progress", step.key, step.subject, told)
             self._clock.sleep(pause)
             pause = rarer(pause, self._provider)
-            outcome = self._provider.poll(step, outcome.operation or "")
+            try:
+                outcome = self._provider.poll(step, outcome.operation or "")
+                failed = 0
+            except ProviderFailed as error:
+                # That nobody answers for a while says nothing about what goes on there.
+                failed += 1
+                if not error.retryable or (failed >= TRIES and self._limit is None):
+                    raise
+                self.say("retry", step.key, step.subject, error.why)
         return outcome
 
     def _confirm(self, step: Step[object]) -> None:

@@ -44,6 +44,14 @@ class StepIntended(_Event):
     subject: str
 
 
+class StepBegan(_Event):
+    """The provider works on a step by itself: whoever goes on asks for the operation by its name."""
+
+    event: Literal["step_began"] = "step_began"
+    key: str
+    operation: str
+
+
 class StepDone(_Event):
     """A step is done."""
 
@@ -70,7 +78,7 @@ class RunFinished(_Event):
 
 
 Event: TypeAlias = Annotated[
-    RunStarted | StepIntended | StepDone | StepFailed | RunFinished, Field(discriminator="event")
+    RunStarted | StepIntended | StepBegan | StepDone | StepFailed | RunFinished, Field(discriminator="event")
 ]
 
 _Make: TypeAlias = Callable[[dict[str, Any]], Event]
@@ -97,6 +105,10 @@ class Journal:
     def intended(self, key: str, kind: StepKind, subject: str) -> None:
         """Write that a step is about to be done."""
         self._write(lambda base: StepIntended(**base, key=key, kind=kind, subject=subject))
+
+    def began(self, key: str, operation: str) -> None:
+        """Write by which name the provider knows what it does for a step."""
+        self._write(lambda base: StepBegan(**base, key=key, operation=operation))
 
     def done(self, key: str, detail: str) -> None:
         """Write that a step is done."""
@@ -157,6 +169,17 @@ def unfinished(store: Store, name: str) -> str | None:
     last = store.list(f"journal/{name}/")[-1:]
     found = store.get(last[0]) if last else None
     return None if found is None or isinstance(_event_of(found.data, last[0]), RunFinished) else _run_of(last[0])
+
+
+def left_open(store: Store, name: str, run_id: str) -> dict[str, str]:
+    """Return the operations that a run began and did not see the end of, by the key of their step."""
+    found: dict[str, str] = {}
+    for event in events(store, name, run_id):
+        if isinstance(event, StepBegan):
+            found[event.key] = event.operation
+        elif isinstance(event, StepDone | StepFailed):
+            found.pop(event.key, None)
+    return found
 
 
 def _run_of(path: str) -> str:
