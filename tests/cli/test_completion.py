@@ -66,8 +66,8 @@ def test_runs_are_completed_newest_first(shell: Shell) -> None:
 
 def test_templates_are_completed(shell: Shell) -> None:
     """What `init` can copy."""
-    assert shell.complete("mlscale init ") == ["custom", "onnx", "sklearn"]
-    assert shell.complete("mlscale init s") == ["sklearn"]
+    assert shell.complete("mlscale init ") == ["custom", "onnx", "sagemaker", "sklearn"]
+    assert shell.complete("mlscale init sk") == ["sklearn"]
 
 
 @pytest.mark.parametrize("line", ["rollback --to ", "events --run ", "plan --env "])
@@ -85,7 +85,7 @@ def test_a_broken_settings_file_keeps_completion_working(shell: Shell) -> None:
     """The file's problem is told by commands, not while one is typed."""
     shell.settings("outptu: json\n")
 
-    assert shell.complete("mlscale init s") == ["sklearn"]
+    assert shell.complete("mlscale init sk") == ["sklearn"]
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])

@@ -180,6 +180,8 @@ def test_templates(shell: Shell, golden: Golden) -> None:
             "init custom --force -ojson",
             "init costum",
             "validate custom/spec.yaml",
+            "init sagemaker",
+            "validate sagemaker/spec.yaml",
         ),
     )
 

@@ -675,7 +675,7 @@ print(entry.transform_fn(entry.model_fn(model), {REQUEST!r}, "application/json",
 def test_the_code_runs_on_the_oldest_python_of_an_image() -> None:
     """What an image with Python 3.10 imports uses nothing that came after it."""
     here = artifact.runtime_files()
-    files = [*TEMPLATES.joinpath("sagemaker").glob("*.py"), *(each for each in here if each.name in IMPORTED)]
+    files = [*TEMPLATES.joinpath("sagemaker-container").glob("*.py"), *(each for each in here if each.name in IMPORTED)]
     later = {"StrEnum", "UTC", "Self", "tomllib", "ExceptionGroup", "TaskGroup", "Runner", "assert_never", "Never"}
 
     used = {
@@ -710,7 +710,7 @@ print(sorted(pathlib.Path(each.__file__).name for name, each in sys.modules.item
 
 def the_fallback() -> ModuleType:
     """Return the module that stands in for orjson."""
-    spec = importlib.util.spec_from_file_location("fallback", TEMPLATES / "sagemaker" / "orjson.py")
+    spec = importlib.util.spec_from_file_location("fallback", TEMPLATES / "sagemaker-container" / "orjson.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -195,14 +195,11 @@ def _text(session: Session, plan: Plan, applied: Applied) -> str:
     if seen is None or seen.address is None:
         return head
     request = str(session.spec_path.with_name("request.json"))
-    return "\n".join(
-        (
-            head,
-            "",
-            f"  {options.next_command(session, 'invoke', '--file', request)}",
-            f"  curl {seen.address}/invocations -H 'content-type: application/json' -d {shlex.quote(f'@{request}')}",
-        )
-    )
+    commands = [options.next_command(session, "invoke", "--file", request)]
+    if session.identity.region is None:  # a cloud wants requests signed, which curl does not know how to
+        data = shlex.quote(f"@{request}")
+        commands.append(f"curl {seen.address}/invocations -H 'content-type: application/json' -d {data}")
+    return "\n".join((head, "", *(f"  {each}" for each in commands)))
 
 
 def _headline(session: Session, plan: Plan, applied: Applied) -> str:

@@ -19,7 +19,11 @@ SCHEMA_FILE = "spec.schema.json"
 LEFT_OUT = shutil.ignore_patterns(".mlscale", "__pycache__", SCHEMA_FILE)
 
 
-@app.command(epilog=options.examples("mlscale init", "mlscale init sklearn iris && mlscale deploy iris/spec.yaml"))
+@app.command(
+    epilog=options.examples(
+        "mlscale init", "mlscale init sklearn iris && mlscale deploy iris/spec.yaml", "mlscale init sagemaker"
+    )
+)
 def init(
     template: Annotated[
         str | None,
@@ -44,7 +48,16 @@ def init(
     spec = target / "spec.yaml"
     _copy(templates.folder() / template, target, force=force)
     facts = {"template": template, "folder": str(target), "spec": str(spec)}
-    show(f"Wrote {target}. Next: mlscale deploy {spec}", facts, output)
+    show(f"Wrote {target}. Next: {_next(spec)}", facts, output)
+
+
+def _next(spec: Path) -> str:
+    """Return what to do with the copied `spec`; in a cloud it first needs what is the user's own."""
+    from mlscale.spec.parse import parse
+
+    if parse(spec.read_bytes(), str(spec), variables={}).provider == "local":
+        return f"mlscale deploy {spec}"
+    return f"write what is yours into {spec}, then: mlscale doctor {spec}"
 
 
 def _copy(source: Path, target: Path, *, force: bool) -> None:

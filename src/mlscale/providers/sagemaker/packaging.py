@@ -178,7 +178,7 @@ def _packages(content: Content) -> str:
 
 
 def _folder() -> Path:
-    return templates.folder() / "sagemaker"
+    return templates.folder() / "sagemaker-container"
 
 
 def environment_of(content: Content, region: str) -> Mapping[str, str]:
