@@ -14,6 +14,7 @@ from botocore.validate import ParamValidator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlscale.autoscaling.policy import effective_bounds
 from mlscale.deployment import CustomMetric, Kind, Metric, Scaling, ScheduledBounds, StepPolicy, TargetPolicy
 from mlscale.providers.contract import Refusal
 from mlscale.providers.sagemaker import scaling
@@ -312,7 +313,10 @@ def tamperings(cloud: Cloud, asked: Scaling) -> Iterator[Tampering]:
     for group in ("policies", "actions", "alarms"):
         for name, thing in getattr(cloud, group).items():
             yield Tampering(group, name)
-            for place, value in (*spots(thing), *(((key,), each) for key, each in ADDED.get(group, {}).items())):
+            added: list[tuple[tuple[Any, ...], Any]] = [((key,), each) for key, each in ADDED.get(group, {}).items()]
+            if "StepScalingPolicyConfiguration" in thing:
+                added += [(("StepScalingPolicyConfiguration", "MinAdjustmentMagnitude"), 2)]
+            for place, value in (*spots(thing), *added):
                 yield Tampering(group, name, place, value)
 
 
@@ -536,6 +540,27 @@ def test_a_changed_schedule_holds_from_now() -> None:
 
     assert [call.operation for call in found] == ["register_scalable_target", "put_scheduled_action"]
     assert found[0].request == {**RESOURCE, "MinCapacity": 6, "MaxCapacity": 12}
+
+
+def test_entries_that_change_places_hold_from_now() -> None:
+    """The bounds of day and night are the same two, but at noon it is now the night's entry that holds."""
+    cloud = Cloud()
+    converge(cloud, Kind.REALTIME, NIGHT_AND_DAY)
+    day, night = NIGHT_AND_DAY.schedule
+    swapped = replace(NIGHT_AND_DAY, schedule=(replace(day, cron=night.cron), replace(night, cron=day.cron)))
+
+    found = scaling.calls("reviews", "a", Kind.REALTIME, swapped, cloud.seen, NOON)
+
+    assert found[0].request == {**RESOURCE, "MinCapacity": 1, "MaxCapacity": 5}
+
+
+@thorough
+@given(st.sampled_from((Kind.REALTIME, Kind.ASYNC)).flatmap(scalings), st.integers(0, 10**8))
+def test_canonical_bounds_are_those_of_the_spec_at_any_time(asked: Scaling, later: int) -> None:
+    """Filled in and in another writing, an entry means what the schedule on this machine makes of it."""
+    now = NOON + timedelta(seconds=later)
+
+    assert effective_bounds(scaling.canonical(asked), now) == effective_bounds(asked, now)
 
 
 def test_a_suspended_target_is_resumed() -> None:

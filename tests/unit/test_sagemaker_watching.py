@@ -44,8 +44,10 @@ class Cloud:
         getattr(self, call.operation)(copy.deepcopy(dict(call.request)))
 
     def put_metric_alarm(self, request: dict[str, Any]) -> None:
-        """Make an alarm, or replace all that one of that name has."""
+        """Make an alarm, or replace all that one of that name has; the order of its lists is the cloud's."""
         del request["Tags"]
+        for key in {"Dimensions", "AlarmActions", "OKActions"} & set(request):
+            request[key].reverse()
         actions: dict[str, Any] = {"AlarmActions": [], "OKActions": [], "InsufficientDataActions": []}
         if "ExtendedStatistic" in request:
             actions["EvaluateLowSampleCountPercentile"] = "evaluate"

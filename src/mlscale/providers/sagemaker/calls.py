@@ -19,7 +19,7 @@ class Call:
 def holds(answer: Mapping[str, Any], request: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
     """Return whether `answer` has what `request` asks for, in each of `fields`, whose values AWS takes if none is sent.
 
-    The order of dimensions and of names says nothing, and what is empty is as what is absent. A field that is not in
+    The order of dimensions and of names says nothing, and an empty list is as none. A field that is not in
     `fields` is not looked at: what AWS adds to its answers one day is no difference.
     """
     return all(
@@ -33,7 +33,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         items = [_plain(item) for item in value]
         return (sorted(items, key=str) if all(_is_unordered(item) for item in items) else items) or None
-    return None if value == "" else value
+    return value
 
 
 def _is_unordered(item: Any) -> bool:
