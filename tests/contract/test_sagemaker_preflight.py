@@ -255,7 +255,7 @@ def test_a_change_needs_room_beside_what_serves(ready: Double, client: Client) -
     seen = running(asked(), 4)
 
     assert refused(client, asked(artifact="1" * 64), seen).why == (
-        f"{MACHINES} for endpoint usage: 7 in us-east-1, and 8 are needed, since 4 serve until the new ones do"
+        f"{MACHINES} for endpoint usage: 7 in us-east-1, and 8 are needed, with the 4 that serve meanwhile"
     )
     refuse_unready(client, asked(artifact="1" * 64), running(asked(), 3), UPLOADS)
 

@@ -20,9 +20,12 @@ ASSUMES = frozenset({"sts:AssumeRole", "sts:*", "*"})
 QUOTA = "{} for endpoint usage"
 """How Service Quotas calls the number of instances of one type in endpoints."""
 
-NAMED_ROLE = "the role of the model can't be used"
-NAMED_BUCKET = "the bucket for the model's files can't be used"
-NAMED_IMAGE = "the image can't be used"
+LARGEST_PAGE = 100
+"""Quotas that one call gives at most (ListServiceQuotas)."""
+
+WRONG_ROLE = "the role of the model can't be used"
+WRONG_BUCKET = "the bucket for the model's files can't be used"
+WRONG_IMAGE = "the image can't be used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ def _role(client: Client, asked: Deployment) -> Sequence[Look]:
         return [
             _wrong(
                 "role",
-                NAMED_ROLE,
+                WRONG_ROLE,
                 f"{arn} is not there",
                 "aws iam list-roles shows which there are; correct sagemaker.role",
             )
@@ -162,7 +165,7 @@ def _role(client: Client, asked: Deployment) -> Sequence[Look]:
         hint = (
             f"aws iam update-assume-role-policy --role-name {name} --policy-document FILE, with {SERVICE} as Principal"
         )
-        return [_wrong("role", NAMED_ROLE, f"{arn} does not let {SERVICE} assume it", hint)]
+        return [_wrong("role", WRONG_ROLE, f"{arn} does not let {SERVICE} assume it", hint)]
     return [Look(Check("role", ok=True, found=f"{arn}, which SageMaker may assume"))]
 
 
@@ -192,18 +195,18 @@ def _image(client: Client, asked: Deployment) -> Sequence[Look]:
     region = asked.identity.region
     if found is None:
         return [
-            _wrong("image", NAMED_IMAGE, f"{image} is not in Amazon ECR", "mlscale image push, to a repository there")
+            _wrong("image", WRONG_IMAGE, f"{image} is not in Amazon ECR", "mlscale image push, to a repository there")
         ]
     if found["region"] != region:
         why = (
             f"{image} is in {found['region']}, and SageMaker pulls no image from another region than its own, {region}"
         )
-        return [_wrong("image", NAMED_IMAGE, why, f"push it to a repository in {region}")]
+        return [_wrong("image", WRONG_IMAGE, why, f"push it to a repository in {region}")]
     if found["account"] != asked.identity.account:
         return [Look(Check("image", ok=True, found=f"{image} is account {found['account']}'s, which can't be asked"))]
     if _described(client, found) is None:
         hint = f"aws ecr describe-images --region {region} --repository-name {found['repository']}"
-        return [_wrong("image", NAMED_IMAGE, f"{image} is not there", hint)]
+        return [_wrong("image", WRONG_IMAGE, f"{image} is not there", hint)]
     return [Look(Check("image", ok=True, found=image))]
 
 
@@ -226,11 +229,11 @@ def _bucket(client: Client, asked: Deployment, uploads: str) -> Sequence[Look]:
     found = client.find("s3", "head_bucket", Bucket=name)
     if found is None:
         hint = f"aws s3 mb s3://{name} --region {region}"
-        return [_wrong("bucket", NAMED_BUCKET, f"there is no bucket {name}", hint)]
+        return [_wrong("bucket", WRONG_BUCKET, f"there is no bucket {name}", hint)]
     there = found.get("BucketRegion", region)
     if there != region:
         why = f"{name} is in {there}, and SageMaker reads models from its own region alone, {region}"
-        return [_wrong("bucket", NAMED_BUCKET, why, f"write sagemaker.uploads: s3://BUCKET, of a bucket in {region}")]
+        return [_wrong("bucket", WRONG_BUCKET, why, f"write sagemaker.uploads: s3://BUCKET, of a bucket in {region}")]
     return [Look(Check("bucket", ok=True, found=f"s3://{name} in {there}"))]
 
 
@@ -253,7 +256,9 @@ def _machines(client: Client, asked: Deployment, seen: Deployment | None) -> Seq
 
     What stops is a sum: types are fallbacks of each other, so together they may have what one alone has not.
     """
-    listed = client.pages("service-quotas", "list_service_quotas", "Quotas", ServiceCode="sagemaker")
+    listed = client.pages(
+        "service-quotas", "list_service_quotas", "Quotas", ServiceCode="sagemaker", MaxResults=LARGEST_PAGE
+    )
     quotas = {each["QuotaName"]: each for each in listed}
     machines = _content(asked).machine
     found = [_machine(asked, machine, quotas.get(QUOTA.format(machine))) for machine in machines]
@@ -265,7 +270,7 @@ def _machines(client: Client, asked: Deployment, seen: Deployment | None) -> Seq
     limit = int(sum(quotas[QUOTA.format(machine)]["Value"] for machine in machines))
     if needed <= limit:
         return found
-    beside = f", since {running} serve until the new ones do" if needed > start else ""
+    beside = f", with the {running} that serve{'s' if running == 1 else ''} meanwhile" if needed > start else ""
     names, region = " and ".join(machines), asked.identity.region
     why = f"{names} for endpoint usage: {limit} in {region}, and {needed} are needed{beside}"
     quota = quotas[QUOTA.format(machines[0])]
