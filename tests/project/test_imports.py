@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mlscale.cli.app import COMMANDS
+from mlscale.cli.app import COMMANDS, module_of
 from tests.documents import ROOT
 
 SOURCE = ROOT / "src" / "mlscale"
@@ -128,7 +128,7 @@ def test_help_loads_no_command() -> None:
     _, loaded = _loaded(["--help"])
 
     ours = {name for name in loaded if name.startswith("mlscale.")}
-    assert {f"mlscale.cli.{name}" for group in COMMANDS.values() for name in group} & ours == set()
+    assert {module_of(name) for group in COMMANDS.values() for name in group} & ours == set()
     assert {name.split(".")[1] for name in ours} == {"cli", "errors"}
 
 

@@ -12,7 +12,7 @@ import typer
 from typer._click import Command, Context
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
-from mlscale.cli.app import COMMANDS, app
+from mlscale.cli.app import COMMANDS, app, module_of
 from tests.documents import ROOT
 
 SOURCE = ROOT / "src" / "mlscale"
@@ -46,13 +46,13 @@ def test_every_command_is_listed_and_every_listed_command_is_there() -> None:
     """The table of the help page and the modules of commands are the same."""
     modules = {file.stem for file in (SOURCE / "cli").glob("*.py") if "app = typer.Typer(" in file.read_text()}
 
-    assert modules - {"app"} == set(NAMES)
+    assert {f"mlscale.cli.{each}" for each in modules - {"app"}} == {module_of(name) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_has_help(name: str) -> None:
     """A command, its arguments and its options each have a line that says what they do."""
-    command = typer.main.get_command(import_module(f"mlscale.cli.{name}").app)
+    command = typer.main.get_command(import_module(module_of(name)).app)
 
     assert [place for each in _commands(command, name) for place in _without_help(each)] == []
 

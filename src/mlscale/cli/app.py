@@ -52,6 +52,11 @@ WORDS = "mlscale.words"
 """Where a context's `meta` has the words of the command line, for whoever must say how to go on."""
 
 
+def module_of(command: str) -> str:
+    """Return the name of a command's module: after a keyword it has an underscore, as PEP 8 wants it."""
+    return f"mlscale.cli.{command}{'_' if iskeyword(command) else ''}"
+
+
 class LazyGroup(TyperGroup):
     """A group that imports a command's module only when that command runs."""
 
@@ -73,8 +78,7 @@ class LazyGroup(TyperGroup):
         """Return the command, from its module."""
         if not any(cmd_name in group for group in COMMANDS.values()):
             return None
-        # A module can't have the name of a keyword and be imported by it (PEP 8: a trailing underscore).
-        module = import_module(f"mlscale.cli.{cmd_name}{'_' if iskeyword(cmd_name) else ''}")
+        module = import_module(module_of(cmd_name))
         command: Command = typer.main.get_command(module.app)
         command.name = cmd_name
         del ctx
