@@ -22,6 +22,12 @@ from tests.doubles.aws import Double
 
 BUCKET = "mlscale-workspace"
 UPLOADS = "team/uploads/"
+FIXED = (
+    *(word for key in ("target", "steps", "schedule") for word in ("--set", f"endpoint.autoscaling.{key}=[]")),
+    *("--set", "endpoint.replicas.min=6", "--set", "endpoint.replicas.max=6"),
+)
+"""Words for an endpoint whose count nothing moves."""
+
 HANDLER = """\
 VERSION = 1
 
@@ -88,13 +94,10 @@ class OnSageMaker:
         return ran
 
     def plan(self, *words: str) -> Sequence[str]:
-        """Return what `mlscale plan` would change, a line a field; empty where it has no step."""
-        made = self.good("plan", *words, "--output", "json").data
-        return (
-            [f"{each['path']}: {each['before']} -> {each['after']}" for each in made["changes"]]
-            if made["steps"]
-            else []
-        )
+        """Return what `mlscale plan` shows: a line a field, else its steps' keys; nothing where it has no step."""
+        made = self.good("plan", *words, "--output", "json").data["plan"]
+        lines = [f"{each['path']}: {each['before']} -> {each['after']}" for each in made["changes"]]
+        return (lines or [each["key"] for each in made["steps"]]) if made["steps"] else []
 
     def journal(self) -> Sequence[Mapping[str, Any]]:
         """Return the last command's calls, those for the workspace's own records left out."""
@@ -117,13 +120,22 @@ def arranged(
     double: Double, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> OnSageMaker:
     """Return the folder, in which we are then, and the account; the double is emptied."""
-    for name, value in {**double.environment, "NO_COLOR": "1", "COLUMNS": "80", "XDG_CONFIG_HOME": str(folder)}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(folder)
     double.post("reset")
     double.post("settings", delay_s=0.05)
     double.make_bucket(BUCKET)
     double.make_role()
+    for topic in ("ml-oncall", "answers", "failures"):
+        double.client("sns").create_topic(Name=topic)
+    return in_folder(double, folder, capsys, monkeypatch)
+
+
+def in_folder(
+    double: Double, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> OnSageMaker:
+    """Return the folder, in which we are then, and the account as it is."""
+    for name, value in {**double.environment, "NO_COLOR": "1", "COLUMNS": "80", "XDG_CONFIG_HOME": str(folder)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(folder)
     shutil.copy(GOLDEN / "sagemaker.yaml", folder / "spec.yaml")
     (folder / "model").mkdir()
     (folder / "model" / "weights.bin").write_bytes(b"weights")

@@ -165,7 +165,10 @@ class SageMaker:
             case RemoveEndpoint() | Discard():
                 if not self.is_done(step):
                     self._client.remove(_call(payload))
-            case MakeModel() | MakeConfig() | MakeEndpoint():
+            case MakeModel():
+                for call in reading.model_calls(self._client, payload.name, payload.request):
+                    self._client.create(call)
+            case MakeConfig() | MakeEndpoint():
                 if not self.is_done(step):
                     self._client.create(_call(payload))
             case UpdateEndpoint():
@@ -182,7 +185,7 @@ class SageMaker:
             case Upload():
                 return client.is_there(payload.place)
             case MakeModel():
-                return reading.has_ours(client, "model", str(payload.request["ModelName"]), payload.name)
+                return not reading.model_calls(client, payload.name, payload.request)
             case MakeConfig():
                 return reading.has_ours(
                     client, "endpoint-config", str(payload.request["EndpointConfigName"]), payload.name
@@ -384,11 +387,9 @@ def _files(content: Content, sources: Mapping[str, str]) -> packaging.Files:
     return packaging.Files(*(Path(sources[digest]) if digest else None for digest in digests))
 
 
-def _call(payload: MakeModel | MakeConfig | MakeEndpoint | UpdateEndpoint | RemoveEndpoint | Discard) -> Call:
+def _call(payload: MakeConfig | MakeEndpoint | UpdateEndpoint | RemoveEndpoint | Discard) -> Call:
     """Return the one call that carries out `payload`."""
     match payload:
-        case MakeModel():
-            return Call("sagemaker", "create_model", payload.request)
         case MakeConfig():
             return Call("sagemaker", "create_endpoint_config", payload.request)
         case MakeEndpoint():

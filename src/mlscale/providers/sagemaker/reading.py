@@ -67,6 +67,22 @@ def has_ours(client: Client, kind: str, resource: str, name: str) -> bool:
     return True
 
 
+def model_calls(client: Client, name: str, request: Mapping[str, Any]) -> tuple[Call, ...]:
+    """Return what makes the Model of `request`, or gives one that is there the tags that it lacks; () if it has all.
+
+    Its tags tell what it was made of: without one of them it would be read as another revision for ever.
+
+    Raises:
+        NotOurs: it is there and belongs to somebody else.
+    """
+    found = described(client, "model", str(request["ModelName"]))
+    if found is None:
+        return (Call("sagemaker", "create_model", request),)
+    have = tags_of(client, _arn("model", found))
+    _refuse_others("model", found["ModelName"], name, have)
+    return tuple(_tag_changes(_arn("model", found), have, _tags(request["Tags"]), ()))
+
+
 def is_on_its_way(client: Client, name: str, config: str) -> bool:
     """Return whether the endpoint serves `config`, or is being updated to it."""
     endpoint = described(client, "endpoint", name)
