@@ -14,7 +14,7 @@ from botocore.validate import ParamValidator
 from tests.conftest import Golden
 from tests.doubles.aws import Double, serving
 from tests.doubles.aws.validation import check, service_model
-from tests.e2e.on_sagemaker import OnSageMaker, arranged
+from tests.e2e.on_sagemaker import FIXED, OnSageMaker, arranged
 
 BY_PATH = frozenset({"s3"})
 """Services whose calls the double's journal has by their path, and not as the service model words them."""
@@ -39,14 +39,6 @@ READS = frozenset({
     "sts.GetCallerIdentity",
 })  # fmt: skip
 """All that deploying, changing and destroying reads."""
-
-FIXED = (
-    "--env",
-    "blue",
-    *(word for key in ("target", "steps", "schedule") for word in ("--set", f"endpoint.autoscaling.{key}=[]")),
-    *("--set", "endpoint.replicas.min=6", "--set", "endpoint.replicas.max=6"),
-)
-"""Words for an endpoint whose count nothing moves."""
 
 _POLICY_ID = re.compile(r"(?<=:scalingPolicy:)[0-9a-f-]{36}")
 _SPEC_HASH = re.compile(r'(?<="mlscale:spec-hash", "Value": ")[0-9a-f]{16}')
