@@ -246,3 +246,27 @@ def test_a_reset_forgets_everything(double: Double) -> None:
     left = double.get(f"resources?bucket={BUCKET}")
     assert {kind for kind, held in left.items() if held} == set()
     assert double.client("s3").list_buckets()["Buckets"] == []
+
+
+def test_a_test_begins_again_where_it_was_saved(double: Double) -> None:
+    """Everything is as it was, S3 too; a fault, the journal, and what came after it are gone."""
+    serving_reviews(double)
+    double.post("save")
+    before = double.get(f"resources?bucket={BUCKET}")
+    s3 = double.client("s3")
+    s3.put_object(Bucket=BUCKET, Key="another", Body=b"1")
+    s3.delete_object(Bucket=BUCKET, Key=before["objects"][0])
+    double.client("sagemaker").delete_endpoint(EndpointName="reviews")
+    double.post("faults", rules=[{"operation": "DescribeModel", "kind": "500"}])
+
+    double.post("restore")
+
+    assert double.get(f"resources?bucket={BUCKET}") == before
+    assert (double.get("journal"), double.get("faults")) == ([], [])
+    double.client("sagemaker").describe_model(ModelName="reviews-1")
+
+
+def test_nothing_saved_can_not_be_gone_back_to(double: Double) -> None:
+    """It is an error of the test."""
+    with pytest.raises(ValueError, match="nothing was saved"):
+        double.post("restore")
