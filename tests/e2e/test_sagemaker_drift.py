@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mlscale.engine.session import open_session
 from tests.doubles.aws import Double, serving
 from tests.e2e.on_sagemaker import BUCKET, FIXED, UPLOADS, OnSageMaker, arranged, in_folder
 
@@ -462,6 +463,24 @@ def test_a_count_that_nothing_moves_is_put_right(aws: OnSageMaker) -> None:
     aws.good("deploy", *FIXED)
     assert aws.plan(*FIXED) == []
     assert aws.resources()["endpoints"]["reviews"]["variants"]["a"]["count"] == 6
+
+
+def test_many_deployments_are_read_as_one_is(aws: OnSageMaker) -> None:
+    """What lists of the whole account tell of each kind, of what is left of one and of none is the same."""
+    aws.good("deploy", "--env", "serverless")
+    aws.good("deploy", "--env", "async")
+    client = aws.double.client("sagemaker")
+    client.delete_endpoint(EndpointName="reviews-serverless")
+    client.get_waiter("endpoint_deleted").wait(EndpointName="reviews-serverless", WaiterConfig={"Delay": 0})
+    sessions = [open_session(aws.world, Path("spec.yaml"), env=env) for env in ("blue", "serverless", "async")]
+    sessions.append(open_session(aws.world, Path("spec.yaml"), overrides=["name=nothing"]))
+    provider, identities = sessions[0].provider, [each.identity for each in sessions]
+
+    found = provider.read_all(identities)
+
+    assert found == [provider.read(each) for each in identities]
+    assert [bool(each and each.revisions) for each in found] == [True, False, True, False]
+    assert found[3] is None
 
 
 @pytest.mark.parametrize("env", ["blue", "bigger"])

@@ -229,8 +229,7 @@ class Client:
         return found
 
     def _read_once(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        if service != "sts" and self._expected is not None:
-            self.account()  # before the turn is taken: asking is a read, too
+        self._client(service)  # before the turn is taken: it asks for the account, which is a read, too
         with self._reading:
             return self._answer(service, operation, request)
 
@@ -254,12 +253,14 @@ class Client:
 
     def _client(self, service: str, tries: int = 1) -> Any:
         """Return boto3's client of `service`, which makes `tries` of each call itself."""
+        made = self._clients.get((service, tries))  # without waiting for another that is being made
+        if made is None:
+            with self._making:
+                made = self._clients.get((service, tries))
+                if made is None:
+                    made = self._clients[service, tries] = self._made(service, tries)
         if service != "sts" and self._expected is not None:
-            self.account()
-        with self._making:
-            made = self._clients.get((service, tries))
-            if made is None:
-                made = self._clients[service, tries] = self._made(service, tries)
+            self.account()  # after it is made, so that others are made while one thread asks
         return made
 
     def _made(self, service: str, tries: int) -> Any:

@@ -126,8 +126,7 @@ class SageMaker:
         """Return what `read` gives for each; what can be listed is listed once for all."""
         if len(identities) < reading.WORTH_LISTING:
             return [self.read(each) for each in identities]
-        found = reading.raws_of(self._client, [each.name for each in identities])
-        return [translate.deployment(each, raw) if raw else None for each, raw in zip(identities, found, strict=True)]
+        return reading.deployments_of(self._client, identities)
 
     def revisions(self, identity: Identity) -> Sequence[Revision]:
         """Return the revisions whose Models are kept, the newest first."""

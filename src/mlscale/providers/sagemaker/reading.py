@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from mlscale.deployment import Kind, Revision, revision_of
+from mlscale.deployment import Deployment, Identity, Kind, Revision, revision_of
 from mlscale.errors import NotOurs
 from mlscale.providers.sagemaker import requests, translate
 from mlscale.providers.sagemaker.alarms import alarm_key, alarm_name
@@ -22,6 +23,9 @@ WORTH_LISTING = 4
 
 MOST_TARGETS = 50
 """Resource ids that DescribeScalableTargets takes (Application Auto Scaling API reference)."""
+
+LARGEST_PAGE = 100
+"""Items of a page of GetResources and of DescribeAlarms; policies come ten at a time (API references)."""
 
 DESCRIBE: Mapping[str, tuple[str, str]] = {
     "endpoint": ("describe_endpoint", "EndpointName"),
@@ -106,8 +110,7 @@ def raw_of(client: Client, name: str) -> Raw | None:
     """
     endpoint = described(client, "endpoint", name)
     if endpoint is None:
-        left = left_of(client, name)
-        return Raw(None, left=left) if left else None
+        return _left(client, name)
     config_name = _config_name(endpoint)
     parts: list[Any] = client.together(
         lambda: described(client, "endpoint-config", config_name),
@@ -134,41 +137,52 @@ def raw_of(client: Client, name: str) -> Raw | None:
     )
 
 
-def raws_of(client: Client, names: Sequence[str]) -> list[Raw | None]:
-    """Return what `raw_of` gives for each of `names`.
+def _left(client: Client, name: str) -> Raw | None:
+    left = left_of(client, name)
+    return Raw(None, left=left) if left else None
 
-    Endpoints, their arrangements and Models are read one by one; tags, scaling, alarms and dashboards come in lists of
+
+def deployments_of(client: Client, identities: Sequence[Identity]) -> list[Deployment | None]:
+    """Return what is there of each, in order.
+
+    Endpoints, their arrangements, Models and dashboards are read one by one; tags, scaling and alarms come in lists of
     the whole account, whose pages do not grow with what is asked for.
 
     Raises:
         NotOurs: an endpoint has one of the names, but not our marks.
     """
+    names = [each.name for each in identities]
     listed = _Listed(client)
-    parts: list[Any] = client.together(
-        *listed.reads(names), *(partial(described, client, "endpoint", name) for name in names)
+    reads = listed.reads(names)
+    parts: list[Any] = client.together(*reads, *(partial(_serving, client, name) for name in names))
+    listed.take(parts[: len(reads)])
+    served: list[_Serving | None] = parts[len(reads) :]
+    return client.together(
+        *(partial(listed.deployment, identity, each) for identity, each in zip(identities, served, strict=True))
     )
-    endpoints = dict(zip(names, parts[-len(names) :], strict=True))
-    listed.take(parts[: -len(names)])
-    there = {name: endpoint for name, endpoint in endpoints.items() if endpoint}
-    configs = dict(
-        zip(
-            there,
-            client.together(
-                *(partial(described, client, "endpoint-config", _config_name(each)) for each in there.values())
-            ),
-            strict=True,
-        )
-    )
-    wanted = sorted(
-        {str(variant["ModelName"]) for config in configs.values() if config for variant in config["ProductionVariants"]}
-    )
-    models = dict(
-        zip(wanted, client.together(*(partial(described, client, "model", each) for each in wanted)), strict=True)
-    )
-    return [
-        listed.raw(name, endpoint, configs[name], models) if (endpoint := there.get(name)) else raw_of(client, name)
-        for name in names
-    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """An endpoint, its arrangement (None if that was deleted) and the Models in it."""
+
+    endpoint: dict[str, Any]
+    config: dict[str, Any] | None
+    models: Sequence[dict[str, Any]]
+
+    @property
+    def variants(self) -> Sequence[dict[str, Any]]:
+        return self.config["ProductionVariants"] if self.config else ()
+
+
+def _serving(client: Client, name: str) -> _Serving | None:
+    endpoint = described(client, "endpoint", name)
+    if endpoint is None:
+        return None
+    config = described(client, "endpoint-config", _config_name(endpoint))
+    wanted = {each["ModelName"] for each in config["ProductionVariants"] if "ModelName" in each} if config else ()
+    models = [described(client, "model", each) for each in sorted(wanted)]
+    return _Serving(endpoint, config, [each for each in models if each])
 
 
 class _Listed:
@@ -191,11 +205,16 @@ class _Listed:
                 "ResourceTagMappingList",
                 TagFilters=[{"Key": requests.NAME}],
                 ResourceTypeFilters=["sagemaker:endpoint", "sagemaker:model"],
+                ResourcesPerPage=LARGEST_PAGE,
             ),
             lambda: pages(_AUTOSCALING, "describe_scaling_policies", "ScalingPolicies", **_NAMESPACE),
             lambda: pages(_AUTOSCALING, "describe_scheduled_actions", "ScheduledActions", **_NAMESPACE),
             lambda: pages(
-                "cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=alarm_name("", "").removesuffix("/")
+                "cloudwatch",
+                "describe_alarms",
+                "MetricAlarms",
+                AlarmNamePrefix=alarm_name("", "").removesuffix("/"),
+                MaxRecords=LARGEST_PAGE,
             ),
             lambda: pages("cloudwatch", "list_dashboards", "DashboardEntries", DashboardNamePrefix=dashboard_name("")),
             lambda: [
@@ -214,32 +233,31 @@ class _Listed:
         keys = ("policies", "actions", "alarms", "dashboards", "targets")
         self._found = dict(zip(keys, lists, strict=True))
 
-    def raw(
-        self, name: str, endpoint: Mapping[str, Any], config: dict[str, Any] | None, models: Mapping[str, Any]
-    ) -> Raw:
-        """Return what belongs to the deployment `name`."""
-        variants = list(config["ProductionVariants"]) if config else []
-        tags = self._tags_of(_arn("endpoint", endpoint))
+    def deployment(self, identity: Identity, served: _Serving | None) -> Deployment | None:
+        """Return what is there of `identity`, which is served like this; None if nothing."""
+        raw = self._raw(identity.name, served)
+        return translate.deployment(identity, raw) if raw else None
+
+    def _raw(self, name: str, served: _Serving | None) -> Raw | None:
+        if served is None:
+            return _left(self._client, name)
+        if _slot(served.variants, served.endpoint) != requests.SLOT:
+            return raw_of(self._client, name)  # the lists were asked for our name of a variant
+        tags = self._tags_of(_arn("endpoint", served.endpoint))
         _refuse_others("endpoint", name, name, tags)
-        slot = _slot(variants, endpoint)
-        if slot != requests.SLOT:  # somebody else's name for the variant: the lists were asked for ours
-            return raw_of(self._client, name) or Raw(endpoint)
         alarms = [each for each in self._found["alarms"] if alarm_key(name, each["AlarmName"])]
         own = {
-            key: [each for each in self._found[key] if each["ResourceId"] == _resource(name, slot)]
+            key: [each for each in self._found[key] if each["ResourceId"] == _resource(name, requests.SLOT)]
             for key in ("policies", "actions", "targets")
         }
         has_dashboard = any(each["DashboardName"] == dashboard_name(name) for each in self._found["dashboards"])
+        count = _count(served.endpoint, requests.SLOT)
         return Raw(
-            endpoint=endpoint,
+            endpoint=served.endpoint,
             tags=tags,
-            config=config,
-            models={
-                model["ModelName"]: (model, self._tags_of(model["ModelArn"]))
-                for variant in variants
-                if (model := models.get(variant.get("ModelName")))
-            },
-            scaling=_scaling(own["targets"], own["policies"], own["actions"], alarms, tags, _count(endpoint, slot)),
+            config=served.config,
+            models={each["ModelName"]: (each, self._tags_of(each["ModelArn"])) for each in served.models},
+            scaling=_scaling(own["targets"], own["policies"], own["actions"], alarms, tags, count),
             alarms=alarms,
             dashboard=dashboard_of(self._client, name) if has_dashboard else None,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -77,11 +78,12 @@ def coincide(one: str, other: str) -> bool:
     return all(met)
 
 
-def _expanded(cron: str) -> tuple[list[_Field], Mapping[int, set[int]]]:
+@lru_cache
+def _expanded(cron: str) -> tuple[Sequence[_Field], Mapping[int, set[int]]]:
     from croniter import croniter
 
     fields, nth = croniter.expand(cron)
-    return [list(field) for field in fields], {int(weekday): numbers for weekday, numbers in nth.items()}
+    return tuple(tuple(field) for field in fields), {int(weekday): numbers for weekday, numbers in nth.items()}
 
 
 def _problem(fields: Sequence[_Field], nth: Mapping[int, set[int]]) -> str:
