@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -91,7 +91,7 @@ class Engine:
     def rollback(self, to: str | None = None, mortal: Mortal | None = None) -> Applied:
         """Plan and carry out, as `mlscale rollback` does."""
         session = self.session(mortal)
-        return self.apply(session, plans.rollback_plan(session, to))
+        return self.apply(session, plans.rollback_plan(session, to), replace(PATIENT, command="mlscale rollback"))
 
     def destroy(self, mortal: Mortal | None = None) -> Applied:
         """Plan and carry out, as `mlscale destroy` does."""

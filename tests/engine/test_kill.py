@@ -92,6 +92,68 @@ def test_a_run_killed_at_any_touch_is_finished_by_the_next(name: str, tmp_path: 
     assert whole.touched > 10
 
 
+def test_a_rollback_that_was_cut_off_goes_on_to_where_it_went(tmp_path: Path) -> None:
+    """Without a revision it is to the one before, and once that serves this would be the one it came from."""
+    case = Case(_one_then_two, Engine.deploy, ALONE)
+    whole = Mortal()
+    _engine(tmp_path / "whole", case).rollback(None, whole)
+
+    for lives in range(whole.touched):
+        engine = _engine(tmp_path / str(lives), case)
+        with pytest.raises(Killed):
+            engine.rollback(None, Mortal(lives))
+        if engine.serving() == ALONE and unfinished(engine.store, "reviews") is None:
+            break  # that it is done was written down; another one goes back from there
+
+        engine.rollback()
+
+        assert engine.serving() == ALONE, f"killed at touch {lives}"
+    assert lives > 10
+
+
+def test_a_rollback_after_a_deploy_that_was_cut_off_takes_that_back(tmp_path: Path) -> None:
+    """Wherever the deploy was killed, what served before it serves, and not what served before that."""
+    case = Case(_one_then_two, Engine.deploy, [("stable", "two", WHOLE)])
+    whole = Mortal()
+    engine = _engine(tmp_path / "whole", case)
+    engine.write("three")
+    engine.deploy(whole)
+
+    begun = 0
+    for lives in range(whole.touched):
+        engine = _engine(tmp_path / str(lives), case)
+        engine.write("three")
+        with pytest.raises(Killed):
+            engine.deploy(Mortal(lives))
+        if unfinished(engine.store, "reviews") is not None:
+            begun += 1
+            engine.rollback()
+            assert engine.serving() == case.serving, f"killed at touch {lives}"
+    assert begun > 10
+
+
+def test_a_rollback_leaves_the_scaling_as_it_was_before_a_run_that_was_cut_off(engine: Engine) -> None:
+    """The run may have taken it off, to put it on again at its end."""
+    engine.deploy()
+    engine.write("two")
+    engine.deploy()
+    engine.write("two", SPEC.replace("min: 1", "min: 2"))
+    whole = Mortal()
+    engine.deploy(whole)
+    assert engine.there is not None
+    assert engine.there.scaling.min == 2
+    engine.write("two", SPEC.replace("min: 1", "min: 3"))
+    with pytest.raises(Killed):
+        engine.deploy(Mortal(whole.touched - 8))
+    assert unfinished(engine.store, "reviews") is not None
+    assert engine.there.scaling.min == 3
+
+    engine.rollback()
+
+    assert engine.serving() == ALONE
+    assert engine.there.scaling.min == 2
+
+
 def test_a_killed_run_keeps_its_lease_until_that_ends(engine: Engine) -> None:
     """The next run waits for what the dead one held, says so once, and has the next fence."""
     with pytest.raises(Killed):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from mlscale.deployment import Deployment, Phase, Revision, RolloutWish
-from mlscale.engine.plans import garbage_plan, refuse_stale
+from mlscale.deployment import Deployment, Phase, Revision, RolloutWish, Scaling
+from mlscale.engine.plans import garbage_plan, refuse_stale, standing_scaling
 from mlscale.engine.run import POLL_EVERY_S, ApplyOptions, Event, Run, Stop, rarer
 from mlscale.engine.session import Session
 from mlscale.errors import Interrupted, LeaseLost, MlscaleError, NoCapacity, NotAsAsked, RolledBack, TimedOut
 from mlscale.plan import make
 from mlscale.plan.steps import Plan
 from mlscale.state import revisions
-from mlscale.state.journal import Journal, left_open, new_run_id, unfinished
+from mlscale.state.journal import Journal, left_open, new_run_id, not_ended_well, unfinished
 from mlscale.state.lease import Held, Owner, acquire
 
 
@@ -42,7 +42,7 @@ def apply(session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable
     clock, name = session.world.clock, session.identity.name
     run_id = new_run_id(clock.now(), session.world.seed())
     cut_off = unfinished(session.store, name)
-    if not plan.steps and cut_off is None:
+    if not plan.steps and not_ended_well(session.store, name) is None:
         return Applied("unchanged", _verified(session, plan, plan.seen), run_id)
     limit = None if options.timeout_s is None else clock.monotonic() + options.timeout_s
     with leased(session, run_id, options, tell, stop) as lease:
@@ -52,7 +52,14 @@ def apply(session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable
         run = Run(
             session.provider, journal, lease, clock, options=options, limit=limit, tell=tell, stop=stop, begun=begun
         )
-        journal.started(options.command, plan.made_against, [step.key for step in plan.steps])
+        scaling = standing_scaling(session, plan.seen)
+        journal.started(
+            options.command,
+            plan.made_against,
+            [step.key for step in plan.steps],
+            revision=plan.asked.stable.revision.id if plan.asked and plan.asked.stable else "",
+            scaling=scaling,
+        )
         run.say("run_started", "", name, f"going on after run {cut_off}, which was cut off" if cut_off else "")
         try:
             _remember_before(session, plan, run_id)
@@ -62,7 +69,7 @@ def apply(session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable
             journal.finished(error.cause, error.why)
             raise
         except MlscaleError as error:
-            raised = _put_back(session, plan, error, run)
+            raised = _put_back(session, plan, scaling, error, run)
             journal.finished(raised.cause, raised.why)
             raise raised from error
         if options.wait:
@@ -123,7 +130,7 @@ def _verified(session: Session, plan: Plan, seen: Deployment | None) -> Deployme
     )
 
 
-def _put_back(session: Session, plan: Plan, error: MlscaleError, run: Run) -> MlscaleError:
+def _put_back(session: Session, plan: Plan, scaling: Scaling | None, error: MlscaleError, run: Run) -> MlscaleError:
     """Return the error to raise after what failed was taken back: what was there before, or nothing if nothing was.
 
     A failure to take it back is told with the first one.
@@ -131,6 +138,8 @@ def _put_back(session: Session, plan: Plan, error: MlscaleError, run: Run) -> Ml
     if plan.asked is None:
         return error
     before = make.back_to_stable(plan.seen) if plan.seen else None
+    if before and scaling:
+        before = replace(before, scaling=scaling)
     why = error.why
     try:
         seen = session.provider.read(session.identity)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from shlex import split
 
-from mlscale.deployment import WHOLE, Deployment, Role, RolloutWish, ServedRevision
+from mlscale.deployment import WHOLE, Deployment, Role, RolloutWish, Scaling, ServedRevision
 from mlscale.engine.session import Session, World, open_session
 from mlscale.errors import NotDeployed, PlanStale, Unsupported, UsageError
 from mlscale.plan import make, planfile
@@ -14,6 +18,10 @@ from mlscale.providers import artifact
 from mlscale.providers.contract import Refusal
 from mlscale.spec.resolve import Digests, deployment_of, ignored_by, wish_of
 from mlscale.state import revisions
+from mlscale.state.journal import not_ended_well
+
+READ_AT_ONCE = 8
+"""Places that are read side by side, the files on this machine counted as one."""
 
 
 def make_plan(session: Session, *, refresh_runtime: bool = False) -> Plan:
@@ -23,30 +31,51 @@ def make_plan(session: Session, *, refresh_runtime: bool = False) -> Plan:
         Unsupported: the provider can't do it.
         UsageError: a file that the spec names is missing.
     """
-    return _plan_from(session, session.provider.read(session.identity), refresh_runtime=refresh_runtime)
+    seen = session.provider.read(session.identity)
+    return _plan_from(session, _files_of(session, artifact.digest), seen, refresh_runtime=refresh_runtime)
 
 
 def make_plans(sessions: Sequence[Session], *, refresh_runtime: bool = False) -> Sequence[Plan]:
     """Return a plan for each session, in order; those at the same place are read together.
 
+    Meanwhile the files on this machine are read, each once: a large model takes longer than what is asked of a cloud.
+
     Raises:
         MlscaleError: as `make_plan`.
     """
-    seen: dict[int, Deployment | None] = {}
-    places: dict[object, list[int]] = {}
+    digest = cache(artifact.digest)
+    pool = ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="plan")
+    try:
+        looking = pool.submit(lambda: [_files_of(each, digest) for each in sessions])
+        reads = [pool.submit(_read_together, each) for each in _by_place(sessions)]
+        seen = {number: found for read in reads for number, found in read.result().items()}
+        files = looking.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return [
+        _plan_from(each, files[number], seen[number], refresh_runtime=refresh_runtime)
+        for number, each in enumerate(sessions)
+    ]
+
+
+def _by_place(sessions: Sequence[Session]) -> Sequence[Mapping[int, Session]]:
+    """Return the sessions, by their number, that one read can be for."""
+    places: dict[object, dict[int, Session]] = {}
     for number, each in enumerate(sessions):
         place = (each.identity.provider, each.identity.account, each.identity.region)
         # What this machine has lies beside each spec, and is not one place.
-        places.setdefault(place if each.identity.region else number, []).append(number)
-    for numbers in places.values():
-        provider = sessions[numbers[0]].provider
-        found = provider.read_all([sessions[number].identity for number in numbers])
-        seen |= dict(zip(numbers, found, strict=True))
-    return [_plan_from(each, seen[number], refresh_runtime=refresh_runtime) for number, each in enumerate(sessions)]
+        places.setdefault(place if each.identity.region else number, {})[number] = each
+    return list(places.values())
 
 
-def _plan_from(session: Session, seen: Deployment | None, *, refresh_runtime: bool) -> Plan:
-    asked = asked_for(session, seen, refresh_runtime=refresh_runtime)
+def _read_together(sessions: Mapping[int, Session]) -> Mapping[int, Deployment | None]:
+    provider = next(iter(sessions.values())).provider
+    found = provider.read_all([each.identity for each in sessions.values()])
+    return dict(zip(sessions, found, strict=True))
+
+
+def _plan_from(session: Session, files: _Files, seen: Deployment | None, *, refresh_runtime: bool) -> Plan:
+    asked = _asked_of(session, files, seen, refresh_runtime=refresh_runtime)
     wish = wish_of(session.spec)
     _refuse_unsupported(session, asked, seen)
     asked = session.provider.pinned(asked, None if refresh_runtime else seen)
@@ -75,7 +104,13 @@ def rollback_plan(session: Session, to: str | None) -> Plan:
         raise NotDeployed("nothing is deployed", why=str(session.identity), hint="mlscale deploy")
     known = [each.revision for each in revisions.recorded(session.store, session.identity.name)]
     known += [each for each in session.provider.revisions(session.identity) if each not in known]
-    others = [each for each in known if each.id != seen.stable.revision.id]
+    left, going = seen.stable.revision.id, not_ended_well(session.store, session.identity.name)
+    if to is None and going and going.revision:
+        if split(going.command)[1:2] == ["rollback"]:
+            to = going.revision  # that may serve already, and the one before it is not meant
+        else:
+            left = going.revision  # that may be on its way, and what serves until then is the one before it
+    others = [each for each in known if each.id != left]
     chosen = [each for each in known if each.id.startswith(to)] if to else others[:1]
     if len(chosen) != 1:
         listed = ", ".join(each.id for each in known) or "none"
@@ -85,8 +120,18 @@ def rollback_plan(session: Session, to: str | None) -> Plan:
             hint="mlscale rollback --to REVISION",
         )
     asked = make.with_revision(seen, ServedRevision(chosen[0], Role.STABLE, WHOLE))
+    asked = replace(asked, scaling=standing_scaling(session, seen) or seen.scaling)
     steps = session.provider.steps(asked, seen, wish_of(session.spec))
     return make.plan(asked, seen, steps, now=session.world.clock.now())
+
+
+def standing_scaling(session: Session, seen: Deployment | None) -> Scaling | None:
+    """Return the scaling that holds: what is `seen`, or what was before a run that left things half done.
+
+    None where nothing was.
+    """
+    going = not_ended_well(session.store, session.identity.name)
+    return going.scaling if going else seen.scaling if seen else None
 
 
 def garbage_plan(session: Session) -> Plan:
@@ -142,6 +187,19 @@ def asked_for(session: Session, seen: Deployment | None, *, refresh_runtime: boo
     Raises:
         UsageError: a file that the spec names is missing.
     """
+    return _asked_of(session, _files_of(session, artifact.digest), seen, refresh_runtime=refresh_runtime)
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What the files that a spec names hold, and where each is, by its digest; `runtime` is the serving code's."""
+
+    digests: Mapping[str, str]
+    sources: Mapping[str, str]
+    runtime: str | None
+
+
+def _files_of(session: Session, digest: Callable[[Path], str]) -> _Files:
     base, model = session.spec_path.resolve().parent, session.spec.model
     if model.source and "://" in model.source:
         raise UsageError(
@@ -152,13 +210,17 @@ def asked_for(session: Session, seen: Deployment | None, *, refresh_runtime: boo
         for name, text in (("artifact", model.source), ("handler", model.handler), ("requirements", model.requirements))
         if text is not None
     }
-    digests = {name: artifact.digest(path) for name, path in paths.items()}
+    digests = {name: digest(path) for name, path in paths.items()}
     sources = {digests[name]: str(path) for name, path in paths.items()}
-    runtime = None if model.image else artifact.runtime_digest()
+    return _Files(digests, sources, None if model.image else artifact.runtime_digest())
+
+
+def _asked_of(session: Session, files: _Files, seen: Deployment | None, *, refresh_runtime: bool) -> Deployment:
+    digests, runtime = files.digests, files.runtime
     if runtime and seen and seen.stable and not refresh_runtime:
         runtime = seen.stable.revision.content.runtime or runtime
     found = Digests(digests.get("artifact", ""), digests.get("handler"), digests.get("requirements"), runtime)
-    return deployment_of(session.spec, found, sources)
+    return deployment_of(session.spec, found, files.sources)
 
 
 def refusals_of(session: Session) -> Sequence[Refusal]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from mlscale.clock import Clock
+from mlscale.deployment import Scaling
 from mlscale.errors import LeaseLost, WorkspaceFailed
 from mlscale.plan.steps import StepKind
 from mlscale.state.store import Store
@@ -26,13 +27,23 @@ class _Event(BaseModel):
     seq: int
 
 
+IN_ORDER = frozenset({"done", "unchanged", "rolled_back"})
+"""Outcomes after which nothing is left half done."""
+
+
 class RunStarted(_Event):
-    """A run begins to carry out a plan."""
+    """A run begins to carry out a plan.
+
+    `revision` is what is to serve at its end, empty if nothing is. `scaling` is what held before, None if nothing was
+    there: a provider may have to take it off for a while, and who is cut off then leaves nothing to read it from.
+    """
 
     event: Literal["run_started"] = "run_started"
     command: str
     made_against: str
     steps: tuple[str, ...]
+    revision: str = ""
+    scaling: Scaling | None = None
 
 
 class StepIntended(_Event):
@@ -98,9 +109,18 @@ class Journal:
         self._next = 0
         self._lock = threading.Lock()
 
-    def started(self, command: str, made_against: str, steps: Sequence[str]) -> None:
+    def started(
+        self,
+        command: str,
+        made_against: str,
+        steps: Sequence[str],
+        *,
+        revision: str = "",
+        scaling: Scaling | None = None,
+    ) -> None:
         """Write that the run begins."""
-        self._write(lambda base: RunStarted(**base, command=command, made_against=made_against, steps=tuple(steps)))
+        facts: dict[str, Any] = {"command": command, "made_against": made_against, "steps": tuple(steps)}
+        self._write(lambda base: RunStarted(**base, **facts, revision=revision, scaling=scaling))
 
     def intended(self, key: str, kind: StepKind, subject: str) -> None:
         """Write that a step is about to be done."""
@@ -169,6 +189,16 @@ def unfinished(store: Store, name: str) -> str | None:
     last = store.list(f"journal/{name}/")[-1:]
     found = store.get(last[0]) if last else None
     return None if found is None or isinstance(_event_of(found.data, last[0]), RunFinished) else _run_of(last[0])
+
+
+def not_ended_well(store: Store, name: str) -> RunStarted | None:
+    """Return how the newest run began if it was cut off, stopped or failed; None if it left all in order."""
+    paths = store.list(f"journal/{name}/")
+    newest = [path for path in paths if _run_of(path) == _run_of(paths[-1])]
+    found = [_event_of(each.data, path) for path in newest[:1] + newest[-1:] if (each := store.get(path))]
+    if not found or not isinstance(found[0], RunStarted):
+        return None
+    return None if isinstance(found[-1], RunFinished) and found[-1].outcome in IN_ORDER else found[0]
 
 
 def left_open(store: Store, name: str, run_id: str) -> dict[str, str]:
