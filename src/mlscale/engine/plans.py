@@ -21,7 +21,7 @@ from mlscale.state import revisions
 from mlscale.state.journal import not_ended_well
 
 READ_AT_ONCE = 8
-"""Places that are read side by side, the files on this machine counted as one."""
+"""Places that are read side by side."""
 
 
 def make_plan(session: Session, *, refresh_runtime: bool = False) -> Plan:
@@ -46,10 +46,9 @@ def make_plans(sessions: Sequence[Session], *, refresh_runtime: bool = False) ->
     digest = cache(artifact.digest)
     pool = ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="plan")
     try:
-        looking = pool.submit(lambda: [_files_of(each, digest) for each in sessions])
         reads = [pool.submit(_read_together, each) for each in _by_place(sessions)]
+        files = [_files_of(each, digest) for each in sessions]
         seen = {number: found for read in reads for number, found in read.result().items()}
-        files = looking.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return [
