@@ -5,15 +5,17 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from mlscale.cli.app import COMMANDS, module_of
 from tests.documents import ROOT
+from tests.doubles.aws import serving
 
 SOURCE = ROOT / "src" / "mlscale"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -43,18 +45,30 @@ CLOCK_CALLS = frozenset({"now", "utcnow", "today", "fromtimestamp"})
 
 LOADED = """
 import json, sys
+services = set()
+def look(event, words):
+    if event == "open" and "/botocore/data/" in str(words[0]):
+        service, _, rest = words[0].partition("/botocore/data/")[2].partition("/")
+        services.update([service] if rest else [])
+sys.addaudithook(look)
 before = set(sys.modules)
 from mlscale.cli.start import main
 sys.argv[1:] = json.loads(sys.argv[1])
 code = main()
 sys.stdout.flush()
-sys.stderr.write("\\n" + json.dumps([code, sorted(set(sys.modules) - before)]))
+sys.stderr.write("\\n" + json.dumps([code, sorted(set(sys.modules) - before), sorted(services)]))
 """
+"""Runs a command, and then tells its exit code, the modules it imported, and the services whose models it read."""
 
 TYPER = frozenset({"typer", "annotated_doc", "shellingham", "typing_extensions"})
 SPEC = frozenset({
     "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "typing_extensions", "yaml", "cython_runtime",
 })  # fmt: skip
+CRON = frozenset({"croniter", "dateutil", "pytz", "six"})
+AWS = frozenset({"certifi", "boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3"})
+"""boto3 and what it needs, or takes where it is installed."""
+
+ANYWHERE = SPEC | TYPER | CRON | {"obstore"}
 
 
 def test_imports_point_down() -> None:
@@ -108,8 +122,18 @@ def test_serving_needs_nothing_else_of_ours() -> None:
         (["validate", "templates/sklearn/spec.yaml"], SPEC),
         (["validate", "templates/sklearn/spec.yaml", "-o", "json"], SPEC),
         (["validate", "templates/sklearn/spec.yaml", "--set", "name=other"], SPEC | TYPER),
+        (["validate", "tests/golden/sagemaker.yaml"], SPEC | CRON),
     ],
-    ids=["help", "version", "help of deploy", "help of status", "validate", "validate as JSON", "validate with --set"],
+    ids=[
+        "help",
+        "version",
+        "help of deploy",
+        "help of status",
+        "validate",
+        "validate as JSON",
+        "validate with --set",
+        "validate for SageMaker",
+    ],
 )
 def test_a_command_loads_only_what_it_needs(words: Sequence[str], allowed: frozenset[str]) -> None:
     """Help needs Typer alone, and a plain `validate` what reads a spec: no SDK, no rich, no NumPy, no provider."""
@@ -147,19 +171,50 @@ def test_validate_loads_of_ours_what_reads_a_spec() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("words", "services"),
+    [
+        (["status"], {"sts", "sagemaker", "cloudwatch"}),
+        (["plan"], {"sts", "sagemaker", "cloudwatch", "iam", "s3", "service-quotas"}),
+    ],
+    ids=["status", "plan"],
+)
+def test_a_command_for_sagemaker_loads_the_clients_it_calls(
+    words: Sequence[str], services: set[str], tmp_path: Path
+) -> None:
+    """Of foreign packages boto3 and what any command needs; of AWS's hundreds of services those that are asked."""
+    shutil.copy(ROOT / "tests" / "golden" / "sagemaker.yaml", tmp_path / "spec.yaml")
+    shutil.copy(ROOT / "templates" / "custom" / "inference.py", tmp_path)
+    (tmp_path / "requirements.txt").touch()
+    (tmp_path / "model").mkdir()
+    with serving() as double:
+        double.make_bucket("mlscale-workspace")
+        double.make_role()
+        _, loaded, read = _ran(words, tmp_path, double.environment)
+
+    foreign = {_top(name) for name in loaded if not name.startswith("_")} - sys.stdlib_module_names
+    assert foreign - ANYWHERE - AWS == {"mlscale"}
+    assert set(read) == services
+
+
 def _loaded(words: Sequence[str]) -> tuple[int, list[str]]:
     """Return a command's exit code and the modules that were imported until its end, in a process of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLSCALE_", "PYTHON"))}
+    code, loaded, _ = _ran(words, ROOT, {})
+    return code, loaded
+
+
+def _ran(words: Sequence[str], folder: Path, more: Mapping[str, str]) -> tuple[int, list[str], list[str]]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLSCALE_", "PYTHON", "AWS_"))}
     done = subprocess.run(
         [sys.executable, "-c", LOADED, json.dumps(words)],
-        cwd=ROOT,
-        env=kept,
+        cwd=folder,
+        env={**kept, **more},
         capture_output=True,
         text=True,
         check=True,
     )
-    code, loaded = json.loads(done.stderr.splitlines()[-1])
-    return int(code), [str(name) for name in loaded]
+    code, loaded, read = json.loads(done.stderr.splitlines()[-1])
+    return int(code), [str(name) for name in loaded], [str(name) for name in read]
 
 
 def _package(file: Path) -> str:
