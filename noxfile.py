@@ -11,7 +11,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "kill", "docker"]
 
-KILLS = "tests/e2e/test_kill.py"
+KILLS = ("tests/e2e/test_kill.py", "tests/e2e/sagemaker/test_kill.py")
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -59,14 +59,14 @@ def tests(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Real servers, real processes, real faults."""
     install(session, "e2e", project=True)
-    session.run("pytest", "-m", "not docker", "tests/e2e", f"--ignore={KILLS}", *session.posargs)
+    session.run("pytest", "-m", "not docker", "tests/e2e", *(f"--ignore={each}" for each in KILLS), *session.posargs)
 
 
 @nox.session
 def kill(session: nox.Session) -> None:
     """SIGKILL at every change that a command makes; most of the time is waiting, so several run side by side."""
     install(session, "e2e", project=True)
-    session.run("pytest", "-n", "4", KILLS, *session.posargs)
+    session.run("pytest", "-n", "4", *KILLS, *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,147 @@
+"""SIGKILL at four moments of every change that a command makes in AWS: the same command again converges.
+
+What is there afterwards is the double's own table, compared whole with what the command leaves that nobody disturbed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import unified_diff
+from typing import Any
+
+import pytest
+
+from tests.doubles.warm import Ended
+from tests.e2e.sagemaker.account import QUICK_S, SLOW_S, Account
+from tests.e2e.sagemaker.conftest import POINTS, RECOVERED
+
+MOMENTS = ("before", "committed", "replied", "working")
+"""As it arrives; done over there but not answered; answered, before anything else; at the first look at its effect."""
+
+TAKES_TIME = ("CreateEndpoint", "UpdateEndpoint", "DeleteEndpoint", "UpdateEndpointWeightsAndCapacities")
+DESTROY = ("destroy", "--yes")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What is killed and run again, what must be there before, and what must be planned afterwards: nothing."""
+
+    words: tuple[str, ...]
+    before: Callable[[Account], None]
+    plan: tuple[str, ...]
+    after: Callable[[Account], None] = lambda _: None
+
+
+def nothing(account: Account) -> None:
+    """Leave the account empty."""
+    del account
+
+
+def served(account: Account) -> None:
+    """Have two revisions, the second serving with as many instances as autoscaling has wanted."""
+    account.good("deploy")
+    account.new_version(2)
+    account.good("deploy")
+    account.double.post("move", endpoint="reviews", variant="a", count=5)
+
+
+def changed(account: Account) -> None:
+    """Have a third version of the model, not deployed yet."""
+    served(account)
+    account.new_version(3)
+
+
+def moved(account: Account) -> None:
+    """Have a third revision serve, from other machines."""
+    changed(account)
+    account.good("deploy", "--env", "bigger")
+
+
+COMMANDS: Mapping[str, Command] = {
+    "deploy": Command(("deploy",), nothing, ("plan",)),
+    "update": Command(("deploy", "--env", "bigger"), changed, ("plan", "--env", "bigger")),
+    "blue-green update": Command(("deploy", "--env", "blue"), changed, ("plan", "--env", "blue")),
+    "rollback": Command(("rollback",), moved, ("plan",), after=lambda account: account.new_version(2)),
+    "destroy": Command(DESTROY, served, ("plan", "--destroy")),
+}
+
+
+WHERE_IT_WORKS = {
+    "deploy": "sagemaker.CreateEndpoint",
+    "update": "sagemaker.UpdateEndpoint",
+    "rollback": "sagemaker.UpdateEndpoint",
+    "destroy": "sagemaker.DeleteEndpoint",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_killed_at_any_change_converges(
+    account: Account, name: str, moment: str, record_property: Callable[[str, object], None]
+) -> None:
+    """Exit code 0, the table of a run that nobody disturbed, and nothing left to plan."""
+    command = COMMANDS[name]
+    command.before(account)
+    account.double.post("save")
+    calls = account.changes(*command.words)
+    wanted = account.table()
+
+    lost = []
+    for nth, call in enumerate(calls, 1):
+        account.double.post("restore")
+        account.double.post("settings", delay_s=SLOW_S if call.endswith(TAKES_TIME) else QUICK_S)
+        killed = account.killed(moment, nth, *command.words)
+        kill = account.double.get("kill")
+        account.double.post("settings", delay_s=QUICK_S)
+        if problems := _problems(account, command, killed, kill, wanted):
+            lost.append("\n".join([f"{moment} change {nth}, {kill['calls'][-1]}:", *problems]))
+
+    record_property(f"{POINTS} {name}", len(calls))
+    record_property(f"{RECOVERED} {name}", len(calls) - len(lost))
+    assert not lost, "\n\n".join(lost)
+
+
+@pytest.mark.parametrize(("name", "call"), [*WHERE_IT_WORKS.items()])
+def test_the_command_itself_killed_while_the_cloud_works_converges(account: Account, name: str, call: str) -> None:
+    """As it is installed, started anew and without anything loaded before."""
+    command = COMMANDS[name]
+    command.before(account)
+    account.double.post("save")
+    calls = account.changes(*command.words)
+    wanted = account.table()
+    account.double.post("restore")
+    account.double.post("settings", delay_s=SLOW_S)
+
+    killed = account.installed(*command.words, killed_at=(calls.index(call) + 1, "working"))
+    kill = account.double.get("kill")
+    account.double.post("settings", delay_s=QUICK_S)
+    again = account.installed(*command.words)
+
+    assert (killed.code, kill["fired"]) == (-9, True)
+    assert again.code == 0, again.stderr
+    assert account.table() == wanted
+
+
+def _problems(
+    account: Account,
+    command: Command,
+    killed: Ended,
+    kill: Mapping[str, Any],
+    wanted: Mapping[str, Sequence[str]],
+) -> Sequence[str]:
+    """Return what is wrong after a kill and the same command again; steps side by side may make fewer calls before."""
+    if killed.code != (-9 if kill["fired"] else 0):
+        return [f"it ended with {killed.code}: {killed.stderr}"]
+    again = account.run(*command.words)
+    if again.code:
+        return [f"again it ended with {again.code}: {again.stderr}"]
+    found = account.table()
+    problems = [
+        f"{kind}: {line}"
+        for kind, things in wanted.items()
+        for line in unified_diff(things, found[kind], "wanted", "found", n=0)
+    ]
+    command.after(account)
+    plan = account.run(*command.plan, "--detailed-exitcode")
+    return problems if plan.code == 0 else [*problems, f"left to plan: {plan.stdout}{plan.stderr}"]
