@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from tests.doubles import cloud_storage
 from tests.doubles.aws.faults import AFTER_COMMIT, DROPPED, Fault, Faults
@@ -110,6 +111,7 @@ class Application:
         if fault is not None:
             self._fail(call, fault, context)
         if isinstance(said, str):
+            context.set_trailing_metadata(metadata)
             raise _aborted(context, code, said)
         if metadata:
             context.send_initial_metadata(metadata)
@@ -135,7 +137,7 @@ class Application:
                 return "OK", answer.message.SerializeToString(), answer.metadata, answer.takes_s
             return "OK", answer.SerializeToString(), (), 0.0
         except Refusal as refusal:
-            return refusal.code, refusal.message, (), 0.0
+            return refusal.code, refusal.message, _details(refusal), 0.0
         except Exception as crash:  # noqa: BLE001 - whatever is wrong here must not look like the service's own answer
             traceback.print_exc(file=sys.stderr)
             return "INTERNAL", f"{CRASH}{call.name}: {type(crash).__name__}: {crash}", (), 0.0
@@ -149,8 +151,8 @@ class Application:
         """Return if nobody took the permission for a call away."""
         wanted = wording.permission(call)
         if wanted in self.world.settings.denied:
-            words = f"Permission '{wanted}' denied on resource (or it may not exist)."
-            raise Refusal("denied.setting", "PERMISSION_DENIED", words)
+            code, words = wording.worded(Fault(".", "access_denied"), call)
+            raise Refusal("iam.denied", code, words)
 
     def _committed(self, call: Call, code: str, error: str | None, number: int | None) -> None:
         self.journal.append(Entry(call, code, error))
@@ -202,6 +204,8 @@ class Application:
 
     def _stored(self, request: cloud_storage.Request, call: Call, number: int | None) -> cloud_storage.Answer | None:
         fault = self._arriving(call)
+        if fault is None and wording.permission(call) in self.world.settings.denied:
+            fault = Fault(".", "access_denied")
         if fault is not None and fault.kind not in AFTER_COMMIT:
             self.note(call, *wording.worded(fault, call))
             return self._storage_fault(request, call, fault)
@@ -230,6 +234,7 @@ class Application:
                 "request": entry.call.params if entry.call.message is None else deployments.plain(entry.call.message),
                 "mutating": entry.call.mutating,
                 "workspace": entry.call.workspace,
+                "permission": wording.permission(entry.call),
                 "code": entry.code,
                 "error": entry.error,
             }
@@ -249,12 +254,22 @@ class Application:
 
     def reset(self) -> None:
         """Forget everything."""
-        self.world = World()
+        self.world, self.saved = World(), None
         self._forget()
 
     def _forget(self) -> None:
         self.faults, self.kill = Faults(), None
         self.journal, self.unimplemented = [], set()
+
+
+def _details(refusal: Refusal) -> tuple[tuple[str, bytes], ...]:
+    """Return what goes with an error about a field (google/rpc/error_details.proto)."""
+    if not refusal.field:
+        return ()
+    violation = {"field": refusal.field, "description": refusal.about}
+    status = status_pb2.Status(code=code_pb2.Code.Value(refusal.code), message=refusal.message)
+    status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
 def _aborted(context: Any, code: str, words: str) -> AssertionError:

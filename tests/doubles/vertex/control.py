@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from tests.doubles.aws.faults import Fault
-from tests.doubles.vertex import deployments, endpoints, logs, metrics, saved, watching
+from tests.doubles.vertex import deployments, endpoints, logs, metrics, saved
 from tests.doubles.vertex.call import Kill
 from tests.doubles.vertex.deployments import plain
 from tests.doubles.vertex.world import Answer, Json, Region, Script, stamp
@@ -170,12 +170,6 @@ def _metrics(application: Application, asked: Json) -> Json:
     return {}
 
 
-def _alarm(application: Application, asked: Json) -> Json:
-    region = _region(application, asked)
-    watching.set_state(region, asked["policy"], firing=asked["state"] in {"OPEN", "ALARM"})
-    return {}
-
-
 def _log(application: Application, asked: Json) -> Json:
     """Let a container print."""
     region, endpoint = _endpoint(application, asked)
@@ -258,7 +252,6 @@ CONTROLS: dict[tuple[str, str], Callable[[Application, Json], Any]] = {
     ("GET", "kill"): _kill,
     ("POST", "move"): _move,
     ("POST", "metrics"): _metrics,
-    ("POST", "alarm"): _alarm,
     ("POST", "log"): _log,
     ("POST", "objects"): _objects,
     ("GET", "resources"): _resources,

@@ -30,18 +30,20 @@ MUTATED = frozenset({
     "automatic_resources.min_replica_count", "automatic_resources.max_replica_count", "disable_container_logging",
 })  # fmt: skip
 
+SEE_LOGS = "Model server logs can be found at {logs}."
 FAILURES = {
     "server": (
         "FAILED_PRECONDITION",
-        "Model server exited unexpectedly. Model server logs can be found at {logs}.",
+        "Model server exited unexpectedly. " + SEE_LOGS,
     ),
     "terminated": (
         "FAILED_PRECONDITION",
-        'Model server terminated: model server container terminated: exit_code: 1 reason: "Error". {logs}.',
+        "Model server terminated: model server container terminated. " + SEE_LOGS,
     ),
     "health": (
         "FAILED_PRECONDITION",
-        "Model server never became ready. Please validate that your model file or container configuration are valid.",
+        "Model server never became ready. Please validate that your model file or container configuration are valid. "
+        + SEE_LOGS,
     ),
     "image": ("INVALID_ARGUMENT", "Failed to pull the container image. Check that the image exists and may be read."),
     "capacity": (

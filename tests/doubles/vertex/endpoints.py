@@ -127,6 +127,7 @@ def _updated(world: World, request: Any, paths: list[str], allowed: frozenset[st
     wanted = set(paths)
     if wanted & {"traffic_split", "*"}:
         traffic.check(asked.traffic_split, [each.id for each in endpoint.deployed_models], "endpoint.traffic_split")
+    # rule endpoint.mask
     etags.masked(endpoint, asked, paths, allowed, "endpoint.mask")
     etags.touch(region, endpoint)
     return endpoint

@@ -44,15 +44,11 @@ def masked(kept: Any, asked: Any, paths: list[str], allowed: frozenset[str], rul
             kept.labels[key] = asked.labels[key]
             continue
         kept.ClearField(field)
-        value = getattr(asked, field)
-        if kept.DESCRIPTOR.fields_by_name[field].message_type is None:
-            setattr(kept, field, value)
-        else:
-            _copied(kept, asked, field)
+        _copy(kept, asked, field)
 
 
-def _copied(kept: Any, asked: Any, field: str) -> None:
-    """Take over a message or a map."""
+def _copy(kept: Any, asked: Any, field: str) -> None:
+    """Take over one field, whatever its kind."""
     whole = type(asked)()
     whole.CopyFrom(asked)
     for descriptor, _ in asked.ListFields():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import grpc
 
 from tests.doubles.aws.faults import Fault
 from tests.doubles.vertex.call import Call
 
+HOST = "aiplatform.googleapis.com"
 DROPPED = "Socket closed"
 """What a client says of a connection that ended under a call."""
 
@@ -39,17 +42,56 @@ def worded(fault: Fault, call: Call) -> tuple[str, str]:
             )
         case "access_denied":
             # rule fault.denied
-            return "PERMISSION_DENIED", f"Permission '{permission(call)}' denied on resource (or it may not exist)."
+            words = f"Permission '{permission(call)}' denied on resource '//{HOST}' (or it may not exist)."
+            return "PERMISSION_DENIED", words
         case _:
             code = fault.code if hasattr(grpc.StatusCode, fault.code) else "INTERNAL"
             return code, fault.message
 
 
+SPECIAL = {
+    "UpdateEndpointLongRunning": "aiplatform.endpoints.update",
+    "DeployModel": "aiplatform.endpoints.deploy",
+    "UndeployModel": "aiplatform.endpoints.undeploy",
+    "MutateDeployedModel": "aiplatform.endpoints.deploy",
+    "Predict": "aiplatform.endpoints.predict",
+    "RawPredict": "aiplatform.endpoints.predict",
+    "UploadModel": "aiplatform.models.upload",
+    "ListTimeSeries": "monitoring.timeSeries.list",
+    "CreateTimeSeries": "monitoring.timeSeries.create",
+    "ListLogEntries": "logging.logEntries.list",
+    "WriteLogEntries": "logging.logEntries.create",
+    "GetProject": "resourcemanager.projects.get",
+    "GetBucket": "storage.buckets.get",
+    "CreateBucket": "storage.buckets.create",
+    "GetObject": "storage.objects.get",
+    "HeadObject": "storage.objects.get",
+    "ListObjects": "storage.objects.list",
+    "PutObject": "storage.objects.create",
+    "StartUpload": "storage.objects.create",
+    "PutPart": "storage.objects.create",
+    "CompleteUpload": "storage.objects.create",
+    "DeleteObject": "storage.objects.delete",
+}
+"""Permissions of operations whose names do not say them."""
+
+OWNERS = {
+    "AlertPolicyService": "monitoring",
+    "NotificationChannelService": "monitoring",
+    "DashboardsService": "monitoring",
+    "LoggingServiceV2": "logging",
+}
+"""What the permissions of a service begin with, if not with Vertex AI's name."""
+
+
 def permission(call: Call) -> str:
-    """Return what IAM calls a method, as far as the names follow the pattern."""
-    verbs = ("create", "get", "list", "update", "delete", "deploy", "undeploy", "upload", "mutate", "cancel")
-    operation = call.operation[:1].lower() + call.operation[1:]
-    verb = next((each for each in verbs if operation.startswith(each)), operation)
-    noun = operation.removeprefix(verb) or call.service.removesuffix("Service")
-    noun = noun[:1].lower() + noun[1:]
-    return f"aiplatform.{noun if noun.endswith('s') else noun + 's'}.{verb}"
+    """Return the permission that a call needs; empty for one that needs none."""
+    # rule iam.permission
+    if call.operation in SPECIAL:
+        return SPECIAL[call.operation]
+    found = re.fullmatch(r"(Create|Get|List|Update|Delete|Cancel)(\w+)", call.operation)
+    if found is None or call.service in {"Operations", "Locations"}:
+        return ""
+    noun = found[2][0].lower() + found[2][1:]
+    plural = noun if noun.endswith("s") else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{OWNERS.get(call.service, 'aiplatform')}.{plural}.{found[1].lower()}"

@@ -14,7 +14,7 @@ Lookup = Callable[[str], Iterable[str] | None]
 Test = Callable[[Lookup], bool]
 
 TOKEN = re.compile(
-    r'\s*(?:(?P<op>!=|>=|<=|=~|!~|[=:<>])|(?P<mark>[(),])|(?P<text>"(?:[^"\\]|\\.)*")'
+    r"""\s*(?:(?P<op>!=|>=|<=|=~|!~|[=:<>])|(?P<mark>[(),])|(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
     r'|(?P<word>[^\s()=:<>!~",]+(?:\."(?:[^"\\]|\\.)*")?))'
 )
 SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY")
@@ -145,7 +145,7 @@ class _Reader:
 
 
 def _unquoted(value: str) -> str:
-    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith(('"', "'")) else value
 
 
 def _values(lookup: Lookup, field: str) -> list[str]:

@@ -45,7 +45,6 @@ class Point:
     series: Series
     at: float
     values: tuple[float, ...]
-    until: float = 0.0
 
 
 Aligned = dict[float, tuple[float, ...]]
@@ -143,7 +142,6 @@ def list_time_series(world: World, request: Any, _call: Call) -> Any:
     """Return time series, aligned and reduced as asked."""
     project = world.owner(request.name)
     if not re.search(r"metric\.type", request.filter):
-        # rule metrics.one-type
         raise invalid(
             "metrics.type", "The supplied filter does not specify a valid combination of metric and resource."
         )
@@ -152,7 +150,8 @@ def list_time_series(world: World, request: Any, _call: Call) -> Any:
         raise invalid("metrics.interval", "Request was missing field interval.endTime or its start is after its end.")
     test = parsed(request.filter)
     held: dict[Series, list[Point]] = {}
-    for point in [*project.points, *_quota_points(world, project, end)]:
+    live = [*_quota_points(world, project, end), *_replica_points(world, project, end)]
+    for point in [*project.points, *live]:
         if (start <= point.at <= end) and (point.series in held or test(_fields(point.series))):
             held.setdefault(point.series, []).append(point)
     names = _aggregation_names(request.aggregation)
@@ -186,6 +185,27 @@ def _quota_points(world: World, project: Project, at: float) -> Iterator[Point]:
                         "consumer_quota",
                         tuple(sorted(resource.items())),
                         type="INT64",
+                    )
+                    yield Point(series, at, (value,))
+
+
+def _replica_points(world: World, project: Project, at: float) -> Iterator[Point]:
+    """Return how many replicas there are and should be, as it is now."""
+    # rule metrics.replicas
+    for (number, name), region in world.regions.items():
+        for endpoint in region.endpoints.values() if number == project.number else ():
+            for deployed in endpoint.deployed_models:
+                resource = {
+                    "resource_container": number,
+                    "location": name,
+                    "endpoint_id": endpoint.name.rpartition("/")[2],
+                }
+                count = float(deployed.status.available_replica_count)
+                wanted = max(count, float(deployed.dedicated_resources.min_replica_count))
+                for metric, value in (("replicas", count), ("target_replicas", wanted)):
+                    labels = (("deployed_model_id", deployed.id),)
+                    series = Series(
+                        f"{ONLINE}{metric}", labels, RESOURCE, tuple(sorted(resource.items())), type="INT64"
                     )
                     yield Point(series, at, (value,))
 

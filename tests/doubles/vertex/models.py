@@ -135,6 +135,7 @@ def update_model(world: World, request: Any, _call: Call) -> Any:
     region, model = found(world, request.model.name)
     etags.check(model, request.model.etag)
     labels.check(request.model.labels, "model.labels")
+    # rule model.mask
     etags.masked(model, request.model, list(request.update_mask.paths), UPDATED, "model.mask")
     etags.touch(region, model)
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -17,7 +17,7 @@ VERTEX, BETA = "google.cloud.aiplatform.v1.", "google.cloud.aiplatform.v1beta1."
 CLIENTS = {
     VERTEX: (
         "google.cloud.aiplatform_v1",
-        ("endpoint_service", "model_service", "job_service", "prediction_service", "deployment_resource_pool_service"),
+        ("endpoint_service", "model_service", "job_service", "prediction_service"),
     ),
     "google.monitoring.v3.": (
         "google.cloud.monitoring_v3",
@@ -36,13 +36,11 @@ MIXED_IN = ("google.longrunning.", "google.cloud.location.", "google.iam.v1.")
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method: its messages, and which version of the API was called."""
+    """One method: what is sent to it, and which version of the API was called."""
 
-    path: str
     service: str
     operation: str
     request: Any
-    response: Any
     version: str = "v1"
 
 
@@ -52,14 +50,11 @@ class _Recorder(grpc.Channel):  # type: ignore[misc]  # grpc has no types
     def __init__(self) -> None:
         self.methods: dict[str, Method] = {}
 
-    def unary_unary(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, *_: Any, **__: Any
-    ) -> Any:
+    def unary_unary(self, method: str, request_serializer: Any = None, *_: Any, **__: Any) -> Any:
         """Write a method down."""
         service, operation = method[1:].split("/")
         request = _written_by(request_serializer, operation)
-        response = _read_by(response_deserializer, operation)
-        self.methods[method] = Method(method, service.rpartition(".")[2], operation, request, response)
+        self.methods[method] = Method(service.rpartition(".")[2], operation, request)
         return lambda *_, **__: None
 
     unary_stream = unary_unary
@@ -76,24 +71,13 @@ class _Recorder(grpc.Channel):  # type: ignore[misc]  # grpc has no types
         """Do nothing."""
 
 
-def _read_by(deserializer: Any, operation: str) -> Any:
-    """Return the protobuf class that reads itself so; for WaitOperation generated code has none."""
-    if deserializer is None:
-        return operations_pb2.Operation if operation == "WaitOperation" else None
-    return _plain(deserializer.__self__)
-
-
 def _written_by(serializer: Any, operation: str) -> Any:
     """Return the protobuf class that writes itself so; of one that is no proto-plus class only the name leads to it."""
     owner = getattr(serializer, "__self__", None)
     if owner is not None:
-        return _plain(owner)
+        return owner.pb()
     found = (getattr(module, f"{operation}Request", None) for module in COMMON)
     return next((each for each in found if each is not None), None)
-
-
-def _plain(owner: Any) -> Any:
-    return owner.pb() if hasattr(owner, "pb") else owner
 
 
 @functools.cache
@@ -121,7 +105,7 @@ def method(path: str) -> Method | None:
     if name.startswith(BETA):
         found = _methods(VERTEX).get(f"/{VERTEX}{name.removeprefix(BETA)}")
         # rule beta.same-wire
-        return found and Method(path, found.service, found.operation, found.request, found.response, "v1beta1")
+        return found and replace(found, version="v1beta1")
     prefix = next((each for each in CLIENTS if name.startswith(each)), None)
     return _methods(prefix).get(path) if prefix else None
 

@@ -23,7 +23,8 @@ PARENT = f"projects/{PROJECT}/locations/{REGION}"
 class Double:
     """A running double."""
 
-    def __init__(self, addresses: Mapping[str, str]) -> None:
+    def __init__(self, addresses: Mapping[str, str], pid: int) -> None:
+        self.pid = pid
         self.address = addresses["grpc"]
         self.storage = addresses["storage"]
         self.control = addresses["control"]
@@ -108,7 +109,7 @@ def serving(port: int = 0) -> Iterator[Double]:
             if not addresses:
                 errors.seek(0)
                 raise RuntimeError(f"the double did not start:\n{errors.read()}")
-            double = Double(json.loads(addresses))
+            double = Double(json.loads(addresses), process.pid)
             yield double
             double.close()
         finally:

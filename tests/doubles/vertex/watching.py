@@ -11,14 +11,14 @@ from tests.doubles.vertex.call import Call
 from tests.doubles.vertex.filters import parsed
 from tests.doubles.vertex.metrics import MONITORING
 from tests.doubles.vertex.refusal import Refusal, missing, wrong_field
-from tests.doubles.vertex.world import Project, Region, World, stamp
+from tests.doubles.vertex.world import Project, World, stamp
 
 DASHBOARDS = "google.cloud.monitoring_dashboard_v1"
 UPDATED = frozenset({
     "display_name", "documentation", "user_labels", "conditions", "combiner", "enabled", "notification_channels",
     "alert_strategy", "severity",
 })  # fmt: skip
-CHANNEL_UPDATED = frozenset({"display_name", "description", "labels", "user_labels", "enabled", "type"})
+CHANNEL_UPDATED = frozenset({"display_name", "description", "labels", "user_labels", "enabled"})
 
 
 def _lookup(message: Any, name: str) -> list[str] | None:
@@ -29,6 +29,7 @@ def _lookup(message: Any, name: str) -> list[str] | None:
         return ([held[key]] if key in held else []) if key else list(held)
     if first == "enabled":
         return [str(message.enabled.value).lower()]
+    name = "type_" if name == "type" else name
     return [str(getattr(message, name))] if name in message.DESCRIPTOR.fields_by_name else None
 
 
@@ -106,6 +107,7 @@ def update_alert_policy(world: World, request: Any, _call: Call) -> Any:
     policy = _found(project.policies, asked.name, project)
     paths = list(request.update_mask.paths) or sorted(UPDATED)
     _check_channels(project, asked)
+    # rule alert.mask
     etags.masked(policy, asked, paths, UPDATED, "alert.mask")
     _check_policy(policy)
     for index, condition in enumerate(policy.conditions):
@@ -127,7 +129,7 @@ def create_notification_channel(world: World, request: Any, _call: Call) -> Any:
     project = world.owner(request.name)
     channel = protos.message("NotificationChannel", MONITORING)()
     channel.CopyFrom(request.notification_channel)
-    if not channel.type:
+    if not channel.type_:  # proto-plus names it so
         raise wrong_field("channel.type", "notification_channel.type", "is required")
     number = world.new_number()
     channel.name = f"projects/{project.id}/notificationChannels/{number}"
@@ -154,6 +156,7 @@ def update_notification_channel(world: World, request: Any, _call: Call) -> Any:
     asked = request.notification_channel
     project = world.owner(asked.name)
     channel = _found(project.channels, asked.name, project)
+    # rule channel.mask
     etags.masked(
         channel, asked, list(request.update_mask.paths) or sorted(CHANNEL_UPDATED), CHANNEL_UPDATED, "channel.mask"
     )
@@ -226,20 +229,6 @@ def delete_dashboard(world: World, request: Any, _call: Call) -> Any:
     _found(project.dashboards, request.name, project)
     del project.dashboards[request.name.rpartition("/")[2]]
     return empty_pb2.Empty()
-
-
-def set_state(region: Region, name: str, *, firing: bool) -> None:
-    """Open or close an alert of the policy with a display name.
-
-    Raises:
-        ValueError: there is no such policy.
-    """
-    project = region.project
-    policy = next((each for each in project.policies.values() if each.display_name == name), None)
-    if policy is None:
-        raise ValueError(f"there is no alert policy {name}")
-    project.alerts = [each for each in project.alerts if each["policy"] != policy.name]
-    project.alerts.append({"policy": policy.name, "firing": firing, "at": region.now()})
 
 
 OPERATIONS = {

@@ -119,7 +119,6 @@ class Project:
     id: str
     number: str
     policies: dict[str, Any] = field(default_factory=dict)
-    alerts: list[Any] = field(default_factory=list)
     channels: dict[str, Any] = field(default_factory=dict)
     dashboards: dict[str, Any] = field(default_factory=dict)
     points: list[Any] = field(default_factory=list)
