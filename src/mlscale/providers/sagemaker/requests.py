@@ -205,9 +205,7 @@ def update(asked: Deployment, config: str, rollout: RolloutWish) -> dict[str, An
                 "MaximumExecutionTimeoutInSeconds": bake + round(SETTLING.total_seconds()),
             }
         }
-        names = [
-            alarm_name(asked.identity.name, each.key) for each in asked.auxiliaries if _stops_an_update(each)
-        ]
+        names = [alarm_name(asked.identity.name, each.key) for each in asked.auxiliaries if _stops_an_update(each)]
         if names:
             request["DeploymentConfig"]["AutoRollbackConfiguration"] = {
                 "Alarms": [{"AlarmName": each} for each in names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -79,14 +80,14 @@ def coincide(one: str, other: str) -> bool:
 
 
 @lru_cache
-def _expanded(cron: str) -> tuple[Sequence[_Field], Mapping[int, set[int]]]:
+def _expanded(cron: str) -> tuple[Sequence[_Field], Mapping[int, AbstractSet[int | str]]]:
     from croniter import croniter
 
     fields, nth = croniter.expand(cron)
     return tuple(tuple(field) for field in fields), {int(weekday): numbers for weekday, numbers in nth.items()}
 
 
-def _problem(fields: Sequence[_Field], nth: Mapping[int, set[int]]) -> str:
+def _problem(fields: Sequence[_Field], nth: Mapping[int, AbstractSet[int | str]]) -> str:
     day, weekday = fields[2], fields[4]
     if list(day) != ["*"] and list(weekday) != ["*"]:
         return "it restricts the day of the month and the day of the week, and AWS takes one of the two"
@@ -97,7 +98,7 @@ def _problem(fields: Sequence[_Field], nth: Mapping[int, set[int]]) -> str:
     return ""
 
 
-def _weekdays(field: _Field, nth: Mapping[int, set[int]]) -> str:
+def _weekdays(field: _Field, nth: Mapping[int, AbstractSet[int | str]]) -> str:
     for weekday, numbers in nth.items():
         return f"{_DAYS[weekday]}#{min(numbers)}"
     return re.sub("[0-6]", lambda found: _DAYS[int(found[0])], _text(field, *_RANGES[4]))
