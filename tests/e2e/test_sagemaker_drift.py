@@ -141,7 +141,7 @@ def _untag(*keys: str) -> Callable[[OnSageMaker], None]:
     return lambda aws: aws.double.client("sagemaker").delete_tags(ResourceArn=ENDPOINT, TagKeys=list(keys))
 
 
-def _another_arrangement(aws: OnSageMaker, **changed: Any) -> None:
+def _another_arrangement(aws: OnSageMaker, *, waits: bool = True, **changed: Any) -> None:
     """Update the endpoint to a copy of its arrangement in which the variant has other fields; None takes one away."""
     client = aws.double.client("sagemaker")
     config = client.describe_endpoint_config(
@@ -152,7 +152,8 @@ def _another_arrangement(aws: OnSageMaker, **changed: Any) -> None:
     variants = [{key: value for key, value in variant.items() if value is not None}]
     client.create_endpoint_config(EndpointConfigName="by-hand", ProductionVariants=variants, **kept)
     client.update_endpoint(EndpointName="reviews", EndpointConfigName="by-hand", RetainAllVariantProperties=True)
-    client.get_waiter("endpoint_in_service").wait(EndpointName="reviews", WaiterConfig={"Delay": 0})
+    if waits:
+        client.get_waiter("endpoint_in_service").wait(EndpointName="reviews", WaiterConfig={"Delay": 0})
 
 
 def _another_machine(aws: OnSageMaker) -> None:
@@ -305,6 +306,21 @@ def test_what_serves_is_put_right(aws: OnSageMaker, by_hand: Callable[[OnSageMak
     assert after["endpoints"]["reviews"]["tags"] == before["endpoints"]["reviews"]["tags"]
     assert _policies(after) == _policies(before)
     assert _alarms(after) == _alarms(before)
+
+
+@pytest.mark.parametrize("outcome", ["done", "rollback"])
+def test_an_update_that_somebody_began_is_undone(aws: OnSageMaker, outcome: str) -> None:
+    """A deploy waits for what goes on, however it ends, and then makes what was asked serve."""
+    aws.double.post("settings", delay_s=0.6)
+    aws.double.post("script", endpoint="reviews", on="update", outcome=outcome)
+    _another_arrangement(aws, waits=False, VolumeSizeInGB=100)
+
+    aws.good("deploy")
+
+    assert aws.plan() == []
+    resources = aws.resources()
+    config = resources["endpoint_configs"][resources["endpoints"]["reviews"]["config"]]
+    assert config["ProductionVariants"][0]["VolumeSizeInGB"] == 50
 
 
 def _policies(resources: Any) -> Sequence[str]:

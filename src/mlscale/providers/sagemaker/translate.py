@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from mlscale.autoscaling.policy import starting_replicas
 from mlscale.deployment import (
+    AT_ONCE,
     WHOLE,
     Auxiliary,
     Content,
@@ -232,6 +233,8 @@ def steps(asked: Deployment | None, seen: Deployment | None, rollout: RolloutWis
     after = tuple(step.key for step in settle)
     if not _serves(asked, seen) or status == "UpdateRollbackFailed":
         return (*settle, *_moved(asked, seen, rollout, uploads, after))
+    if settle and _is_leaving(seen):
+        return (*settle, *_returned(asked, seen, after))
     planned = (*_settings(asked, seen, after), *_watched(asked, seen, after))
     return (*settle, *planned) if planned or seen.phase is Phase.CHANGING else ()
 
@@ -241,9 +244,8 @@ def _settle(asked: Deployment, seen: Deployment) -> tuple[Step[object], ...]:
     status, name = seen.facts["status"], asked.identity.name
     if status not in BUSY:
         return ()
-    # An endpoint that can't be made does not become another one; an update of somebody else's may end as it likes.
-    wanted = seen.pending if status == "Creating" or _serves(asked, seen) else None
-    wait = AwaitEndpoint(name, wanted)
+    # An endpoint that can't be made does not become another one; an update that was not asked for may end as it likes.
+    wait = AwaitEndpoint(name, seen.pending if status == "Creating" else None)
     return (Step("endpoint/settle", StepKind.WAIT, f"endpoint {name}", wait, expected=UPDATING),)
 
 
@@ -327,6 +329,32 @@ def _moved(
     )
     yield _wait(name, config, "endpoint/update", UPDATING + rollout.bake_time)
     yield _configure(asked, revision.id, slot, ("endpoint/wait",), _scaling_changes(asked, seen))
+
+
+def _is_leaving(seen: Deployment) -> bool:
+    """Return whether an endpoint that is there is on its way to another arrangement, or back from there."""
+    return seen.facts["status"] != "Creating" and seen.pending not in (None, seen.facts["config"])
+
+
+def _returned(asked: Deployment, seen: Deployment, after: tuple[str, ...]) -> Iterator[Step[object]]:
+    """Yield the steps back to the arrangement that serves still, when an update that was not asked for has ended.
+
+    Where that has failed, SageMaker is there already, and the update has nothing to do.
+    """
+    served = asked.stable
+    if served is None:
+        return
+    name, config, slot = asked.identity.name, seen.facts["config"], seen.facts["slot"]
+    yield Step(
+        "endpoint/update",
+        StepKind.UPDATE,
+        f"endpoint {name} back to revision {served.revision.id}",
+        UpdateEndpoint(name, requests.update(asked, config, AT_ONCE)),
+        after=after,
+    )
+    yield _wait(name, config, "endpoint/update", UPDATING)
+    yield _configure(asked, served.revision.id, slot, ("endpoint/wait",), _scaling_changes(asked, seen))
+    yield from _watched(asked, seen, ("endpoint/wait",))
 
 
 def _wait(name: str, config: str, after: str, expected: timedelta) -> Step[object]:
