@@ -253,14 +253,17 @@ class Client:
 
     def _client(self, service: str, tries: int = 1) -> Any:
         """Return boto3's client of `service`, which makes `tries` of each call itself."""
-        made = self._clients.get((service, tries))  # without waiting for another that is being made
+        is_checked = service != "sts" and self._expected is not None
+        if is_checked and self._asked is None:
+            self.account()  # whoever comes meanwhile makes its client first, and waits then
+        made = self._clients.get((service, tries))
         if made is None:
             with self._making:
                 made = self._clients.get((service, tries))
                 if made is None:
                     made = self._clients[service, tries] = self._made(service, tries)
-        if service != "sts" and self._expected is not None:
-            self.account()  # after it is made, so that others are made while one thread asks
+        if is_checked:
+            self.account()
         return made
 
     def _made(self, service: str, tries: int) -> Any:
