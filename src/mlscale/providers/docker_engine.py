@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -80,10 +81,24 @@ def connected(timeout_s: int = TIMEOUT_S) -> Any:
         settings = kwargs_from_env()
         if "base_url" not in settings and (context := ContextAPI.get_current_context()) and context.Host:
             settings = {"base_url": context.Host, "tls": context.TLSConfig}
+        address = settings.get("base_url") or docker.constants.DEFAULT_UNIX_SOCKET
         try:
+            _try_socket(address)
             return docker.DockerClient(version="auto", timeout=timeout_s, **settings)
-        except docker.errors.DockerException as error:
+        except (OSError, docker.errors.DockerException) as error:
             raise _no_engine(settings.get("base_url") or "its usual socket", str(error)) from error
+
+
+def _try_socket(address: str) -> None:
+    """Return if somebody listens at the socket of `address`, if it is one: the SDK leaves one open that is refused.
+
+    Raises:
+        OSError: nobody does, or we may not ask.
+    """
+    _, _, path = address.partition("unix://")
+    if path:
+        with socket.socket(socket.AF_UNIX) as tried:
+            tried.connect("/" + path.lstrip("/"))
 
 
 def _no_engine(address: str, said: str) -> MlscaleError:
