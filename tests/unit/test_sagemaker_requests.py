@@ -316,6 +316,11 @@ REFUSED: dict[str, tuple[Deployment, RolloutWish, str]] = {
         AT_ONCE,
         "endpoint.health.startup_timeout",
     ),
+    "a start of half a second": (
+        asked(health=Health(startup_timeout=timedelta(seconds=90.5))),
+        AT_ONCE,
+        "endpoint.health.startup_timeout",
+    ),
     "blue_green without machines": (asked("serverless"), BLUE_GREEN, "rollout.strategy"),
     "too long a bake": (asked(), RolloutWish("blue_green", timedelta(seconds=3601)), "rollout.bake_time"),
     "half a percent": (

@@ -76,8 +76,10 @@ def _refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, 
         )
     if content and content.health.path != "/ping":
         yield Refusal("endpoint.health.path", "SageMaker asks /ping, and nothing else", f"{LINK}{ALGORITHMS}")
-    if content and not SHORTEST_STARTUP <= content.health.startup_timeout <= LONGEST_STARTUP:
-        yield Refusal("endpoint.health.startup_timeout", "SageMaker takes 1m to 1h", f"{LINK}{VARIANT}")
+    startup = content.health.startup_timeout if content else SHORTEST_STARTUP
+    if not SHORTEST_STARTUP <= startup <= LONGEST_STARTUP or startup % timedelta(seconds=1):
+        why = "SageMaker takes 1m to 1h, in whole seconds"
+        yield Refusal("endpoint.health.startup_timeout", why, f"{LINK}{VARIANT}")
     if rollout.strategy == "blue_green" and asked.kind is Kind.SERVERLESS:
         yield Refusal(
             "rollout.strategy",
