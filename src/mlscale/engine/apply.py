@@ -74,7 +74,7 @@ def apply(session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable
             raise raised from error
         if options.wait:
             _remember(session, plan, run_id)
-            _collect_garbage(session, run)
+            _collect_garbage(session, run, run.carry_out)
         applied = Applied(("done" if plan.steps else "unchanged") if options.wait else "started", seen, run_id)
         journal.finished(applied.outcome)
         run.say("run_finished", "", name)
@@ -153,6 +153,7 @@ def _put_back(session: Session, plan: Plan, scaling: Scaling | None, error: Mlsc
     if before is None or before.stable is None:
         return type(error)(error.what, why=f"{why}\nwhat was made for it is taken down again", hint=error.hint)
     why = f"{why}\nrevision {before.stable.revision.id} serves, as before"
+    _collect_garbage(session, run, run.take_back)
     if isinstance(error, NoCapacity) and not steps:
         return NoCapacity(error.what, why=why, hint=error.hint)
     return RolledBack(error.what, why=why, hint=error.hint)
@@ -183,17 +184,17 @@ def _record(session: Session, revision: Revision, spec_hash: str, run_id: str) -
     revisions.record(session.store, session.identity.name, served)
 
 
-def _collect_garbage(session: Session, run: Run) -> None:
-    """Delete what no kept revision needs; the change is done, so a failure here is told and is none of the change's."""
-    seen = session.provider.read(session.identity)
-    if seen is None:
-        return
-    known = revisions.recorded(session.store, session.identity.name)
-    used = {each.revision.id for each in seen.revisions}
+def _collect_garbage(session: Session, run: Run, carry_out: Callable[[Plan], None]) -> None:
+    """Delete what no kept revision needs; how the change ended stands, so a failure here is told and is none of it."""
+    name = session.identity.name
     try:
-        run.carry_out(garbage_plan(session))
-        for each in known[session.spec.rollout.keep_revisions :]:
+        seen = session.provider.read(session.identity)
+        if seen is None:
+            return
+        carry_out(garbage_plan(session))
+        used = {each.revision.id for each in seen.revisions}
+        for each in revisions.recorded(session.store, name)[session.spec.rollout.keep_revisions :]:
             if each.revision.id not in used:
-                revisions.forget(session.store, session.identity.name, each.revision.id)
+                revisions.forget(session.store, name, each.revision.id)
     except MlscaleError as error:
-        run.say("progress", "", session.identity.name, f"files of old revisions stay: {error.why or error.what}")
+        run.say("progress", "", name, f"files of old revisions stay: {error.why or error.what}")

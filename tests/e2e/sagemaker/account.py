@@ -104,6 +104,13 @@ class Account:
         stdout, stderr = process.communicate("go\n", timeout=60)
         return Ended(process.returncode, stdout, stderr)
 
+    def serve_two(self) -> None:
+        """Have two revisions, the second serving with as many instances as autoscaling has wanted."""
+        self.good("deploy")
+        self.new_version(2)
+        self.good("deploy")
+        self.double.post("move", endpoint="reviews", variant="a", count=5)
+
     def new_version(self, version: int) -> None:
         """Write another handler, which makes another revision."""
         (self.folder / "inference.py").write_text(HANDLER.format(version=version))
@@ -118,7 +125,7 @@ class Account:
         found: Mapping[str, Any] = self.double.get("resources")["endpoints"]["reviews"]
         return found
 
-    def table(self) -> Mapping[str, Sequence[str]]:
+    def table(self) -> dict[str, list[str]]:
         """Return all that is there but the notes of runs: each kind, and each thing of it in one text.
 
         Ids that the cloud gives and times are the same word everywhere; a policy's ARN is its name.

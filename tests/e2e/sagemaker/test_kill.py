@@ -38,17 +38,9 @@ def nothing(account: Account) -> None:
     del account
 
 
-def served(account: Account) -> None:
-    """Have two revisions, the second serving with as many instances as autoscaling has wanted."""
-    account.good("deploy")
-    account.new_version(2)
-    account.good("deploy")
-    account.double.post("move", endpoint="reviews", variant="a", count=5)
-
-
 def changed(account: Account) -> None:
     """Have a third version of the model, not deployed yet."""
-    served(account)
+    account.serve_two()
     account.new_version(3)
 
 
@@ -63,7 +55,7 @@ COMMANDS: Mapping[str, Command] = {
     "update": Command(("deploy", "--env", "bigger"), changed, ("plan", "--env", "bigger")),
     "blue-green update": Command(("deploy", "--env", "blue"), changed, ("plan", "--env", "blue")),
     "rollback": Command(("rollback",), moved, ("plan",), after=lambda account: account.new_version(2)),
-    "destroy": Command(DESTROY, served, ("plan", "--destroy")),
+    "destroy": Command(DESTROY, Account.serve_two, ("plan", "--destroy")),
 }
 
 

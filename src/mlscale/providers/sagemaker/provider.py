@@ -119,14 +119,14 @@ class SageMaker:
 
     def read(self, identity: Identity) -> Deployment | None:
         """Return what the cloud has, from the cloud alone."""
-        raw = reading.raw_of(self._client, identity.name)
+        raw = reading.raw_of(self._client, identity.name, self._uploads)
         return translate.deployment(identity, raw) if raw else None
 
     def read_all(self, identities: Sequence[Identity]) -> Sequence[Deployment | None]:
         """Return what `read` gives for each; what can be listed is listed once for all."""
         if len(identities) < reading.WORTH_LISTING:
             return [self.read(each) for each in identities]
-        return reading.deployments_of(self._client, identities)
+        return reading.deployments_of(self._client, identities, self._uploads)
 
     def revisions(self, identity: Identity) -> Sequence[Revision]:
         """Return the revisions whose Models are kept, the newest first."""

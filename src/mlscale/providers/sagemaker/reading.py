@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any
 
 from mlscale.deployment import Deployment, Identity, Kind, Revision, revision_of
-from mlscale.errors import NotOurs
+from mlscale.errors import MlscaleError, NotOurs
 from mlscale.providers.sagemaker import requests, translate
 from mlscale.providers.sagemaker.alarms import alarm_key, alarm_name
 from mlscale.providers.sagemaker.calls import Call
 from mlscale.providers.sagemaker.client import Client
+from mlscale.providers.sagemaker.failures import is_absent
 from mlscale.providers.sagemaker.scaling import SeenScaling
 from mlscale.providers.sagemaker.translate import Raw
 from mlscale.providers.sagemaker.watching import dashboard_name
@@ -102,15 +103,17 @@ def tags_of(client: Client, arn: str) -> dict[str, str]:
     return _tags(client.pages("sagemaker", "list_tags", "Tags", ResourceArn=arn))
 
 
-def raw_of(client: Client, name: str) -> Raw | None:
+def raw_of(client: Client, name: str, uploads: str = "") -> Raw | None:
     """Return what the cloud has of the deployment `name`, None if nothing.
+
+    Where there is no endpoint, archives at `uploads` are looked for, too; an empty one leaves them out.
 
     Raises:
         NotOurs: an endpoint has the name, but not our marks.
     """
     endpoint = described(client, "endpoint", name)
     if endpoint is None:
-        return _left(client, name)
+        return _left(client, name, uploads)
     config_name = _config_name(endpoint)
     parts: list[Any] = client.together(
         lambda: described(client, "endpoint-config", config_name),
@@ -137,13 +140,13 @@ def raw_of(client: Client, name: str) -> Raw | None:
     )
 
 
-def _left(client: Client, name: str) -> Raw | None:
-    left = left_of(client, name)
+def _left(client: Client, name: str, uploads: str) -> Raw | None:
+    left = left_of(client, name, uploads)
     return Raw(None, left=left) if left else None
 
 
-def deployments_of(client: Client, identities: Sequence[Identity]) -> list[Deployment | None]:
-    """Return what is there of each, in order.
+def deployments_of(client: Client, identities: Sequence[Identity], uploads: str) -> list[Deployment | None]:
+    """Return what is there of each, in order; archives are at `uploads`.
 
     Endpoints, their arrangements, Models and dashboards are read one by one; tags, scaling and alarms come in lists of
     the whole account, whose pages do not grow with what is asked for.
@@ -152,7 +155,7 @@ def deployments_of(client: Client, identities: Sequence[Identity]) -> list[Deplo
         NotOurs: an endpoint has one of the names, but not our marks.
     """
     names = [each.name for each in identities]
-    listed = _Listed(client)
+    listed = _Listed(client, uploads)
     reads = listed.reads(names)
     parts: list[Any] = client.together(*reads, *(partial(_serving, client, name) for name in names))
     listed.take(parts[: len(reads)])
@@ -188,8 +191,9 @@ def _serving(client: Client, name: str) -> _Serving | None:
 class _Listed:
     """Tags, scaling, alarms and dashboards of the whole account, by what they belong to."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, uploads: str) -> None:
         self._client = client
+        self._uploads = uploads
         self._tags: dict[str, dict[str, str]] = {}
         self._found: dict[str, list[Any]] = {}
 
@@ -240,7 +244,7 @@ class _Listed:
 
     def _raw(self, name: str, served: _Serving | None) -> Raw | None:
         if served is None:
-            return _left(self._client, name)
+            return _left(self._client, name, self._uploads)
         if _slot(served.variants, served.endpoint) != requests.SLOT:
             return raw_of(self._client, name)  # the lists were asked for our name of a variant
         tags = self._tags_of(_arn("endpoint", served.endpoint))
@@ -389,16 +393,20 @@ def adoption_calls(client: Client, name: str, labels: Mapping[str, str]) -> tupl
     return tag_calls(client, name, {**shared, requests.LABELS: " ".join(sorted(labels))}, shared)
 
 
-def left_of(client: Client, name: str) -> tuple[str, ...]:
+def left_of(client: Client, name: str, uploads: str) -> tuple[str, ...]:
     """Return what is ours although there is no endpoint `name`: a run was cut off, or somebody deleted it."""
     parts: list[Any] = client.together(
-        lambda: our_models(client, name), lambda: our_configs(client, name), lambda: our_alarms(client, name)
+        lambda: our_models(client, name),
+        lambda: our_configs(client, name),
+        lambda: our_alarms(client, name),
+        lambda: uploads_of(client, name, uploads),
     )
-    models, configs, alarms = parts
+    models, configs, alarms, places = parts
     return (
         *(f"model {each}" for each in models),
         *(f"endpoint config {each}" for each in configs),
         *(f"alarm {each['AlarmName']}" for each in alarms),
+        *places,
     )
 
 
@@ -483,12 +491,17 @@ def unused(client: Client, name: str, keep: Sequence[str], uploads: str) -> list
 
 
 def uploads_of(client: Client, name: str, uploads: str) -> list[str]:
-    """Return the places of the deployment's archives."""
+    """Return the places of the deployment's archives; none where there is no such bucket."""
     if not uploads:
         return []
     bucket, _, prefix = uploads.removeprefix("s3://").partition("/")
     folder = f"{prefix}/{name}/" if prefix else f"{name}/"
-    listed = client.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=folder)
+    try:
+        listed = client.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=folder)
+    except MlscaleError as error:
+        if not is_absent(error.__cause__):
+            raise
+        return []
     return [f"s3://{bucket}/{each['Key']}" for each in listed]
 
 
