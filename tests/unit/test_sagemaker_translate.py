@@ -147,6 +147,10 @@ def step(found: Sequence[Step[object]], key: str) -> Step[object]:
 
 
 ONE, TWO = asked(), asked(handler="e" * 16)
+BIGGER = asked("bigger")
+FIXED = asked(
+    None, *(f"endpoint.autoscaling.{key}=[]" for key in ("target", "steps", "schedule")), "endpoint.replicas=4"
+)
 NEW = ["new/upload", "new/model", "new/config"]
 MADE = [*NEW, "endpoint/create", "endpoint/wait", "endpoint/configure", "endpoint/watch"]
 MOVED = [*NEW, "endpoint/update", "endpoint/wait", "endpoint/configure"]
@@ -155,6 +159,7 @@ LEFT = Deployment(ONE.identity, phase=Phase.FAILED, scaling=Scaling(0, 0), facts
 BUSY_ELSEWHERE = There(ONE, status="Updating", pending="reviews-elsewhere")
 STATES: dict[str, tuple[Deployment, Deployment | None, Sequence[str]]] = {
     "nothing is there": (ONE, None, MADE),
+    "nothing is there, and nothing scales": (FIXED, None, [*NEW, "endpoint/create", "endpoint/wait", "endpoint/watch"]),
     "something is left": (ONE, LEFT, MADE),
     "it serves": (ONE, There(ONE).seen, []),
     "another revision serves": (TWO, There(ONE).seen, MOVED),
@@ -276,12 +281,6 @@ def test_an_upload_knows_where_its_files_are() -> None:
 
     assert isinstance(upload, Upload)
     assert (upload.model, upload.handler, upload.requirements) == ("/here/model", "/here/inference.py", None)
-
-
-BIGGER = asked("bigger")
-FIXED = asked(
-    None, *(f"endpoint.autoscaling.{key}=[]" for key in ("target", "steps", "schedule")), "endpoint.replicas=4"
-)
 
 
 def test_autoscaling_is_off_while_the_machines_change() -> None:
