@@ -41,7 +41,7 @@ READS = frozenset({
 """All that deploying, changing and destroying reads."""
 
 _POLICY_ID = re.compile(r"(?<=:scalingPolicy:)[0-9a-f-]{36}")
-_SPEC_HASH = re.compile(r'(?<="mlscale:spec-hash", "Value": ")[0-9a-f]{16}')
+_SPEC_HASH = re.compile(r'("mlscale:spec-hash",\s+"Value": ")[0-9a-f]{16}')
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def _text(calls: Sequence[Mapping[str, Any]]) -> str:
         _check(each)
     shown = [{"call": _operation(each), "request": _readable(each["params"])} for each in kept]
     text = json.dumps(shown, indent=2)
-    return _SPEC_HASH.sub("<of the spec>", _POLICY_ID.sub("<by AWS>", text)) + "\n"
+    return _SPEC_HASH.sub(r"\1<of the spec>", _POLICY_ID.sub("<by AWS>", text)) + "\n"
 
 
 def _lane(call: Mapping[str, Any]) -> tuple[int, str]:
