@@ -32,7 +32,7 @@ def make_plan(session: Session, *, refresh_runtime: bool = False) -> Plan:
         UsageError: a file that the spec names is missing.
     """
     seen = session.provider.read(session.identity)
-    return _plan_from(session, _files_of(session, artifact.digest), seen, refresh_runtime=refresh_runtime)
+    return _plan_from(session, _files_of(session), seen, refresh_runtime=refresh_runtime)
 
 
 def make_plans(sessions: Sequence[Session], *, refresh_runtime: bool = False) -> Sequence[Plan]:
@@ -43,11 +43,11 @@ def make_plans(sessions: Sequence[Session], *, refresh_runtime: bool = False) ->
     Raises:
         MlscaleError: as `make_plan`.
     """
-    digest = cache(artifact.digest)
+    digest, runtime = cache(artifact.digest), cache(artifact.runtime_digest)
     pool = ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="plan")
     try:
         reads = [pool.submit(_read_together, each) for each in _by_place(sessions)]
-        files = [_files_of(each, digest) for each in sessions]
+        files = [_files_of(each, digest, runtime) for each in sessions]
         seen = {number: found for read in reads for number, found in read.result().items()}
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -186,7 +186,7 @@ def asked_for(session: Session, seen: Deployment | None, *, refresh_runtime: boo
     Raises:
         UsageError: a file that the spec names is missing.
     """
-    return _asked_of(session, _files_of(session, artifact.digest), seen, refresh_runtime=refresh_runtime)
+    return _asked_of(session, _files_of(session), seen, refresh_runtime=refresh_runtime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,11 @@ class _Files:
     runtime: str | None
 
 
-def _files_of(session: Session, digest: Callable[[Path], str]) -> _Files:
+def _files_of(
+    session: Session,
+    digest: Callable[[Path], str] = artifact.digest,
+    runtime: Callable[[], str] = artifact.runtime_digest,
+) -> _Files:
     base, model = session.spec_path.resolve().parent, session.spec.model
     if model.source and "://" in model.source:
         raise UsageError(
@@ -211,7 +215,7 @@ def _files_of(session: Session, digest: Callable[[Path], str]) -> _Files:
     }
     digests = {name: digest(path) for name, path in paths.items()}
     sources = {digests[name]: str(path) for name, path in paths.items()}
-    return _Files(digests, sources, None if model.image else artifact.runtime_digest())
+    return _Files(digests, sources, None if model.image else runtime())
 
 
 def _asked_of(session: Session, files: _Files, seen: Deployment | None, *, refresh_runtime: bool) -> Deployment:

@@ -22,9 +22,11 @@ def holds(answer: Mapping[str, Any], request: Mapping[str, Any], fields: Mapping
     The order of dimensions and of names says nothing, and an empty list is as none. A field that is not in
     `fields` is not looked at: what AWS adds to its answers one day is no difference.
     """
-    return all(
-        _plain(answer.get(field, default)) == _plain(request.get(field, default)) for field, default in fields.items()
-    )
+    return all(_is_same(answer.get(field, default), request.get(field, default)) for field, default in fields.items())
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return bool(one == other) or _plain(one) == _plain(other)
 
 
 def _plain(value: Any) -> Any:

@@ -210,11 +210,16 @@ class Client:
         Raises:
             MlscaleError: that of the first in order that failed; those that have not begun are left out.
         """
+        return list(self.in_order(*reads))
+
+    def in_order(self, *reads: Callable[[], T]) -> Iterator[T]:
+        """Yield what `together` returns, each as soon as it and those before it are there; the others go on."""
         if len(reads) <= 1:
-            return [read() for read in reads]
+            yield from (read() for read in reads)
+            return
         pool = ThreadPoolExecutor(min(PARALLEL, len(reads)), thread_name_prefix="read")
         try:
-            return [future.result() for future in [pool.submit(read) for read in reads]]
+            yield from (future.result() for future in [pool.submit(read) for read in reads])
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

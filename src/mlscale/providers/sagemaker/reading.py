@@ -160,9 +160,8 @@ def deployments_of(client: Client, identities: Sequence[Identity], uploads: str)
     parts: list[Any] = client.together(*reads, *(partial(_serving, client, name) for name in names))
     listed.take(parts[: len(reads)])
     served: list[_Serving | None] = parts[len(reads) :]
-    return client.together(
-        *(partial(listed.deployment, identity, each) for identity, each in zip(identities, served, strict=True))
-    )
+    raws = client.in_order(*(partial(listed.raw, name, each) for name, each in zip(names, served, strict=True)))
+    return [translate.deployment(each, raw) if raw else None for each, raw in zip(identities, raws, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +236,8 @@ class _Listed:
         keys = ("policies", "actions", "alarms", "dashboards", "targets")
         self._found = dict(zip(keys, lists, strict=True))
 
-    def deployment(self, identity: Identity, served: _Serving | None) -> Deployment | None:
-        """Return what is there of `identity`, which is served like this; None if nothing."""
-        raw = self._raw(identity.name, served)
-        return translate.deployment(identity, raw) if raw else None
-
-    def _raw(self, name: str, served: _Serving | None) -> Raw | None:
+    def raw(self, name: str, served: _Serving | None) -> Raw | None:
+        """Return what belongs to the deployment `name`, which is served like this; None if nothing."""
         if served is None:
             return _left(self._client, name, self._uploads)
         if _slot(served.variants, served.endpoint) != requests.SLOT:
