@@ -65,7 +65,11 @@ def test_what_sagemaker_needs_is_told_at_what_should_hold_it() -> None:
         ),
         (
             "account: '1234'\n",
-            "12:10: account is not valid: '1234' is no account: write it like \"123456789012\"",
+            "12:10: account is not valid: '1234' is no account: write it like \"123456789012\" or acme-ml",
+        ),
+        (
+            "account: acme-ml\n",
+            '12:10: account is not valid: acme-ml is no account of AWS: write it like "123456789012"',
         ),
         (
             "account: '210987654321'\n",
@@ -170,7 +174,15 @@ def test_what_sagemaker_needs_is_told_at_what_should_hold_it() -> None:
         (
             "alarms: {notify: ['mailto:ml@example.com']}\n",
             (
-                "12:19: alarms.notify[0] is not valid: 'mailto:ml@example.com' is no topic: write it like "
+                "12:19: alarms.notify[0] is not valid: 'mailto:ml@example.com' is no topic and no notification "
+                "channel: write it like arn:aws:sns:us-east-1:123456789012:ml or "
+                "projects/acme-ml/notificationChannels/123"
+            ),
+        ),
+        (
+            "alarms: {notify: [projects/acme-ml/notificationChannels/123]}\n",
+            (
+                "12:19: alarms.notify[0] is not valid: SageMaker's alarms tell topics: write it like "
                 "arn:aws:sns:us-east-1:123456789012:ml"
             ),
         ),
@@ -197,7 +209,11 @@ def test_a_wrong_value_for_sagemaker_is_told_at_its_place(added: str, expected: 
     [
         (
             ["region=useast1"],
-            "region is not valid: 'useast1' is no region: write it like us-east-1",
+            "region is not valid: 'useast1' is no region: write it like us-east-1 or us-central1",
+        ),
+        (
+            ["region=us-central1"],
+            "region is not valid: us-central1 is no region of AWS: write it like us-east-1",
         ),
         (
             ["sagemaker.role=admin"],
@@ -227,7 +243,7 @@ def test_a_wrong_value_for_sagemaker_is_told_at_its_place(added: str, expected: 
         ),
         (
             ["endpoint.machine=ML.A"],
-            "endpoint.machine is not valid: 'ML.A' is no machine type: write it like ml.c6i.xlarge",
+            "endpoint.machine is not valid: 'ML.A' is no machine type: write it like ml.c6i.xlarge or n1-standard-4",
         ),
         (
             ["endpoint.machine=5"],
@@ -242,10 +258,7 @@ def test_a_wrong_value_for_sagemaker_is_told_at_its_place(added: str, expected: 
         ),
         (
             ["endpoint.capacity=spot"],
-            (
-                "endpoint.capacity is not valid: an endpoint on spot capacity is not available: neither SageMaker nor "
-                "this machine has one"
-            ),
+            "endpoint.capacity is not valid: SageMaker has no endpoint on spot capacity; Vertex AI has",
         ),
         (
             ["endpoint.health.path=/health"],
@@ -397,6 +410,10 @@ def test_what_does_not_fit_sagemaker_is_refused(overrides: list[str], expected: 
         (
             ["model.framework=huggingface"],
             "model.framework is not valid: huggingface is not served on this machine; use custom and a handler",
+        ),
+        (
+            ["endpoint.capacity=spot"],
+            "endpoint.capacity is not valid: this machine has no endpoint on spot capacity; Vertex AI has",
         ),
         (
             ["endpoint.autoscaling.target=[{metric: gpu, value: 70%}]"],

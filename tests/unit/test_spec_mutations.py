@@ -22,7 +22,8 @@ from mlscale.spec.parse import parse
 ROOT = Path(__file__).parent.parent.parent
 FULL = ROOT / "tests" / "golden" / "full_spec.yaml"
 CLOUD = ROOT / "tests" / "golden" / "sagemaker.yaml"
-TEXTS = [path.read_text("utf-8") for path in (FULL, CLOUD, *sorted(ROOT.glob("templates/*/spec.yaml")))]
+VERTEX = ROOT / "tests" / "golden" / "vertex.yaml"
+TEXTS = [path.read_text("utf-8") for path in (FULL, CLOUD, VERTEX, *sorted(ROOT.glob("templates/*/spec.yaml")))]
 MUTANTS = 2_000
 VARIABLES = {"BUCKET": "s3://acme", "N": "4", "ODD": "\x1b[31m"}
 BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
@@ -36,6 +37,8 @@ ODD_VALUES: list[Any] = [
     "0.0.0.0", "::1", "localhost", "2024-01-01", "1_000", "0x1f", "1e3", "12:30:45", "yes", "~", "<<", "=",
     "serverless", "gpu", "queue_depth", "ml.g5.xlarge", "us-east-1", "123456789012", "500ms", "50Gi", "1Gi", "1.5Gi",
     "s3://acme/a", "s3://", "arn:aws:iam::123456789012:role/a", "arn:aws:sns:us-east-1:123456789012:a", "subnet-1",
+    "vertex", "us-central1", "acme-ml", "gs://acme/a", "g2-standard-8", "nvidia-l4", "spot", "bq://acme-ml.a.b",
+    "projects/acme-ml/notificationChannels/1", "projects/1/global/networks/a", "a@acme-ml.iam.gserviceaccount.com",
 ]  # fmt: skip
 ODD_TEXTS = [
     "\t", "\0", "\r", "\x85", "\u2028", "\ufeff", "\ud7ff", "\x7f", ":", ": ", "- ", "? ", "#", "'", '"', "{", "}", "[",
@@ -68,7 +71,7 @@ def mutants(seed: int, count: int) -> Iterator[Mutant]:
             text = chance.choice((_structural, _structural, _textual, _lines))(text, chance)
         yield Mutant(
             _bytes(text, chance) if chance.random() < 0.1 else text,
-            chance.choice((None,) * 9 + ("prod", "small", "other", "async", "serverless")),
+            chance.choice((None,) * 9 + ("prod", "small", "other", "async", "serverless", "gpu")),
             tuple(chance.choices(OVERRIDES, k=chance.choice((0,) * 8 + (1, 2)))),
         )
 
@@ -186,6 +189,7 @@ def test_mutated_specs_are_specs_or_placed_problems() -> None:
 def test_the_mutated_specs_use_every_key() -> None:
     """The mutator starts from specs that have every key of the language, so that a new key is mutated too."""
     asked = [(FULL, None), *((CLOUD, env) for env in (None, "serverless", "async"))]
+    asked += [(VERTEX, env) for env in (None, "gpu", "private")]
     specs = [parse(path.read_bytes(), path.name, variables=VARIABLES, env=env) for path, env in asked]
 
     assert sorted(set(_keys(Spec)) - {key for spec in specs for key in _used(spec)}) == []

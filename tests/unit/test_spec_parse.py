@@ -25,8 +25,8 @@ model:
 SCALED = f"{BASE}endpoint:\n  replicas: {{min: 1, max: 5}}\n  autoscaling:\n"
 
 TOP_KEYS = (
-    "version, name, provider, region, account, workspace, labels, model, endpoint, rollout, alarms, sagemaker, local, "
-    "environments"
+    "version, name, provider, region, account, workspace, labels, model, endpoint, rollout, alarms, sagemaker, vertex, "
+    "local, environments"
 )
 ENDPOINT_KEYS = "kind, machine, capacity, serverless, async_inference, replicas, autoscaling, accelerator, health"
 
@@ -187,35 +187,32 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(added: str, expected: li
     assert problems(BASE + added) == expected
 
 
-@pytest.mark.parametrize("key", ["batch", "budget", "gateway", "vertex"])
+@pytest.mark.parametrize("key", ["batch", "budget", "gateway"])
 def test_a_section_that_nothing_carries_out_is_unknown(key: str) -> None:
     """What the language will have later is refused today, never silently left undone."""
     assert problems(f"{BASE}{key}: {{}}\n") == [f"7:1: {key} is unknown (known here: {TOP_KEYS})"]
 
 
-def test_what_rollout_and_endpoint_will_have_later_is_refused() -> None:
-    """A canary, its steps and analysis, and spot capacity: each is named, with its reason where there is one."""
-    text = f"{BASE}rollout:\n  strategy: canary\n  steps: [10%]\n  analysis: {{}}\nendpoint:\n  capacity: spot\n"
-    spot = "an endpoint on spot capacity is not available: neither SageMaker nor this machine has one"
+def test_what_a_rollout_will_have_later_is_refused() -> None:
+    """A canary, its steps and analysis: each is named."""
+    text = f"{BASE}rollout:\n  strategy: canary\n  steps: [10%]\n  analysis: {{}}\n"
 
     assert problems(text) == [
         "8:13: rollout.strategy is not valid: 'canary' is not one of: all_at_once or blue_green",
         "9:3: rollout.steps is unknown (known here: strategy, bake_time, keep_revisions)",
         "10:3: rollout.analysis is unknown (known here: strategy, bake_time, keep_revisions)",
-        f"12:13: endpoint.capacity is not valid: {spot}",
     ]
 
 
 @pytest.mark.parametrize(
     ("provider", "expected"),
     [
-        ("vertex", "provider vertex is not available in this version; use local or sagemaker"),
-        ("locl", "'locl' is not one of: local or sagemaker (did you mean local?)"),
-        ("3", "it is 3, not one of: local or sagemaker"),
+        ("locl", "'locl' is not one of: local, sagemaker or vertex (did you mean local?)"),
+        ("3", "it is 3, not one of: local, sagemaker or vertex"),
     ],
 )
-def test_another_provider_is_refused_with_its_reason(provider: str, expected: str) -> None:
-    """A provider that is to come is told from a word that is wrong."""
+def test_another_provider_is_refused(provider: str, expected: str) -> None:
+    """The providers that there are are named, and the one that was probably meant."""
     text = BASE.replace("provider: local", f"provider: {provider}")
 
     assert problems(text) == [f"3:11: provider is not valid: {expected}"]
@@ -227,9 +224,10 @@ def test_what_is_missing_is_told_with_its_meaning() -> None:
         "Who loads it: onnx, sklearn, xgboost, lightgbm, pytorch (TorchScript), tensorflow and huggingface (both for a "
         "cloud), or custom with a handler of your own; needed unless there is an image."
     )
+    provider = "Where it runs: local is this machine, sagemaker is Amazon SageMaker, vertex is Google Vertex AI."
 
     assert problems("version: 1\nname: a\nmodel: {source: m}\n") == [
-        "1:1: provider is missing (Where it runs: local is this machine, sagemaker is Amazon SageMaker.)",
+        f"1:1: provider is missing ({provider})",
         f"3:1: model.framework is missing ({framework})",
     ]
 

@@ -33,6 +33,8 @@ SMALLEST_TARGET = 0.001
 LEAST_CPUS, MOST_CPUS = 0.01, 4096
 LEAST_MEMORY, MOST_MEMORY = 2**24, 2**46
 MOST_GPUS = 64
+MOST_ACCELERATORS = 16
+"""No machine type of Google's has more."""
 MOST_MACHINES = 5
 """An instance pool of SageMaker has no more."""
 WHOLE_PERCENT = 100
@@ -47,14 +49,27 @@ _ADDRESS = r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}|::[0-9a-f:]*"
 _REFERENCE = r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}"
 _SCHEME = r"([a-z][a-z0-9+.-]*)://|(registry):"
 _MACHINE = r"[a-z0-9][a-z0-9.-]{0,62}"
-_REGION = r"[a-z]{2}(-[a-z]+){1,3}-[0-9]"
-_ACCOUNT = r"[0-9]{12}"
+AWS_REGION = r"[a-z]{2}(?:-[a-z]+){1,3}-[0-9]"
+GOOGLE_REGION = r"[a-z]+-[a-z]+[0-9]{1,2}"
+_REGION = rf"(?:{AWS_REGION}|{GOOGLE_REGION})"
+AWS_ACCOUNT = r"[0-9]{12}"
+PROJECT = r"(?:[a-z][a-z0-9.-]{0,62}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
+_ACCOUNT = rf"(?:{AWS_ACCOUNT}|{PROJECT})"
 _BUCKET = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?"
 _ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+"
 _TOPIC = r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]+"
+_CHANNEL = r"projects/[a-z0-9][a-z0-9.:-]{0,92}/notificationChannels/[0-9]{1,32}"
+_NOTIFIED = rf"(?:{_TOPIC}|{_CHANNEL})"
 _SUBNET = r"subnet-[0-9a-zA-Z]{1,25}"
 _SECURITY_GROUP = r"sg-[0-9a-zA-Z]{1,29}"
 _KEY = r"[A-Za-z0-9:/_-]{1,2048}"
+_GOOGLE_BUCKET = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[A-Za-z0-9!_.*'()/=-]*)?"
+_SERVICE_ACCOUNT = r"[a-z0-9][a-z0-9-]{0,62}@[a-z0-9.-]{1,128}\.gserviceaccount\.com"
+_GOOGLE_NETWORK = r"projects/[0-9]{1,20}/global/networks/[a-z][a-z0-9-]{0,62}"
+_GOOGLE_KEY = (
+    r"projects/[a-z0-9.:-]{1,93}/locations/[a-z0-9-]{1,63}/keyRings/[A-Za-z0-9_-]{1,63}/cryptoKeys/[A-Za-z0-9_-]{1,63}"
+)
+_TABLE = r"bq://[a-z0-9][a-z0-9:-]{0,92}(\.[a-z0-9:-]{1,92}){0,3}\.[A-Za-z0-9_]{1,1024}\.[A-Za-z0-9_-]{1,1024}"
 _CRON_FIELDS = 5
 _FIVE_FIELDS = r" *[^ ]+( +[^ ]+){4} *"
 _CRON_WORDS = r"(?i)\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat|l)\b"
@@ -148,12 +163,6 @@ def _several(value: object) -> object:
     if isinstance(value, str):
         return (value,)
     return tuple(value) if isinstance(value, list) else value
-
-
-def _capacity(value: object) -> object:
-    if value == "spot":
-        raise ValueError("an endpoint on spot capacity is not available: neither SageMaker nor this machine has one")
-    return value
 
 
 def _variable_name(name: str) -> str:
@@ -270,6 +279,11 @@ def _pattern(pattern: str) -> WithJsonSchema:
 # making its dataclasses takes a twentieth of the time of `mlscale validate`.
 Kind: TypeAlias = Literal["realtime", "serverless", "async"]
 Metric: TypeAlias = Literal["invocations_per_replica", "concurrency", "cpu", "gpu", "queue_depth"]
+AcceleratorType: TypeAlias = Literal[
+    "nvidia-tesla-t4", "nvidia-tesla-p4", "nvidia-tesla-p100", "nvidia-tesla-v100", "nvidia-tesla-a100",
+    "nvidia-a100-80gb", "nvidia-l4", "nvidia-h100-80gb", "nvidia-h100-mega-80gb", "nvidia-h200-141gb", "nvidia-b200",
+    "nvidia-gb200", "nvidia-rtx-pro-6000",
+]  # fmt: skip
 Framework: TypeAlias = Literal[
     "onnx", "sklearn", "xgboost", "lightgbm", "pytorch", "tensorflow", "huggingface", "custom"
 ]
@@ -350,14 +364,47 @@ TopicArn = Annotated[
     _like(_TOPIC, "topic", "arn:aws:sns:us-east-1:123456789012:ml"),
     _pattern(_TOPIC),
 ]
-Region = Annotated[str, _like(_REGION, "region", "us-east-1"), _pattern(_REGION)]
-Account = Annotated[str, _like(_ACCOUNT, "account", '"123456789012"'), _pattern(_ACCOUNT)]
+Notified = Annotated[
+    str,
+    Field(max_length=1024),
+    _like(
+        _NOTIFIED,
+        "topic and no notification channel",
+        "arn:aws:sns:us-east-1:123456789012:ml or projects/acme-ml/notificationChannels/123",
+    ),
+    _pattern(_NOTIFIED),
+]
+Region = Annotated[str, _like(_REGION, "region", "us-east-1 or us-central1"), _pattern(_REGION)]
+Account = Annotated[str, _like(_ACCOUNT, "account", '"123456789012" or acme-ml'), _pattern(_ACCOUNT)]
 Subnet = Annotated[str, _like(_SUBNET, "subnet", "subnet-0a1b2c3d4e5f60718"), _pattern(_SUBNET)]
 SecurityGroup = Annotated[
     str, _like(_SECURITY_GROUP, "security group", "sg-0a1b2c3d4e5f60718"), _pattern(_SECURITY_GROUP)
 ]
 EncryptionKey = Annotated[str, _like(_KEY, "key", "alias/ml, or its id or ARN"), _pattern(_KEY)]
-Machine = Annotated[str, _like(_MACHINE, "machine type", "ml.c6i.xlarge")]
+GooglePlace = Annotated[
+    str,
+    Field(max_length=512),
+    _like(_GOOGLE_BUCKET, "place in Cloud Storage", "gs://bucket/folder"),
+    AfterValidator(_folder),
+    _pattern(_GOOGLE_BUCKET),
+]
+ServiceAccount = Annotated[
+    str,
+    _like(_SERVICE_ACCOUNT, "service account", "serving@acme-ml.iam.gserviceaccount.com"),
+    _pattern(_SERVICE_ACCOUNT),
+]
+GoogleNetwork = Annotated[
+    str,
+    _like(_GOOGLE_NETWORK, "network", "projects/123456789012/global/networks/ml, with the project's number"),
+    _pattern(_GOOGLE_NETWORK),
+]
+GoogleKey = Annotated[
+    str,
+    _like(_GOOGLE_KEY, "key", "projects/acme-ml/locations/us-central1/keyRings/ml/cryptoKeys/serving"),
+    _pattern(_GOOGLE_KEY),
+]
+Table = Annotated[str, _like(_TABLE, "table of BigQuery", "bq://project.dataset.table"), _pattern(_TABLE)]
+Machine = Annotated[str, _like(_MACHINE, "machine type", "ml.c6i.xlarge or n1-standard-4")]
 Machines = Annotated[
     tuple[Machine, ...],
     BeforeValidator(_several),
@@ -371,5 +418,5 @@ Machines = Annotated[
         }
     ),
 ]
-Capacity = Annotated[Literal["on_demand"], BeforeValidator(_capacity)]
+Capacity: TypeAlias = Literal["on_demand", "spot"]
 Word = Annotated[str, Field(min_length=1, max_length=255)]

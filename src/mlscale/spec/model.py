@@ -4,7 +4,7 @@
 # `mlscale validate`.
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
@@ -12,10 +12,12 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 from mlscale.spec.fields import (
     LEAST_CPUS,
     LONGEST_NAME,
+    MOST_ACCELERATORS,
     MOST_CPUS,
     MOST_GPUS,
     MOST_REPLICAS,
     NAME,
+    AcceleratorType,
     Account,
     Bound,
     BucketPlace,
@@ -24,6 +26,9 @@ from mlscale.spec.fields import (
     Duration,
     EncryptionKey,
     Framework,
+    GoogleKey,
+    GoogleNetwork,
+    GooglePlace,
     Host,
     Image,
     Kind,
@@ -33,13 +38,16 @@ from mlscale.spec.fields import (
     Latency,
     Machines,
     Metric,
+    Notified,
     Percentage,
     Region,
     RoleArn,
     SecurityGroup,
+    ServiceAccount,
     Size,
     Source,
     Subnet,
+    Table,
     TargetValue,
     Text,
     TimeZone,
@@ -51,7 +59,6 @@ from mlscale.spec.fields import (
     Workspace,
 )
 
-PROVIDERS_TO_COME = frozenset({"vertex"})
 Path: TypeAlias = tuple[str | int, ...]
 Misfit: TypeAlias = tuple[Path, str]
 """What does not fit the rest: its path, and why. Where nothing stands at that path, it is missing."""
@@ -281,9 +288,19 @@ class Model(_Section):
 class Accelerator(_Section):
     """GPUs of each replica."""
 
-    gpus: Literal["all"] | Annotated[int, Field(ge=1, le=MOST_GPUS)] = Field(
-        description="How many of this machine's GPUs a replica sees, or all."
+    gpus: Literal["all"] | Annotated[int, Field(ge=1, le=MOST_GPUS)] | None = Field(
+        None, description="How many of this machine's GPUs a replica sees, or all; for provider: local."
     )
+    type: AcceleratorType | None = Field(
+        None, description="Which GPUs a machine has, like nvidia-l4; for provider: vertex."
+    )
+    count: int = Field(1, ge=1, le=MOST_ACCELERATORS, description="How many GPUs of that type each replica has.")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.gpus is None and self.type is None:
+            raise ValueError("write gpus for this machine, or type and count for Vertex AI")
+        return self
 
 
 class Serverless(_Section):
@@ -319,7 +336,11 @@ class Endpoint(_Section):
     machine: Machines = Field(
         (), description="Machine type, or up to five in order of preference; for a cloud, which needs it."
     )
-    capacity: Capacity = Field("on_demand", description="How machines are had: on_demand.")
+    capacity: Capacity = Field(
+        "on_demand",
+        description="How machines are had: on_demand, or spot, which costs less and may be taken away; for provider: "
+        "vertex.",
+    )
     serverless: Serverless | None = Field(None, description="Size of a serverless endpoint; for that kind only.")
     async_inference: AsyncInference | None = Field(
         None, description="Where an async endpoint puts its answers; needed for that kind, and for no other."
@@ -330,7 +351,9 @@ class Endpoint(_Section):
     autoscaling: Autoscaling = Field(
         Autoscaling.model_construct(), description="What moves the replica count between min and max."
     )
-    accelerator: Accelerator | None = Field(None, description="GPUs of each replica; for runtime: docker only.")
+    accelerator: Accelerator | None = Field(
+        None, description="GPUs of each replica: {type, count} on Vertex AI, {gpus} here with runtime: docker."
+    )
     health: HealthCheck = Field(HealthCheck.model_construct(), description="How a replica shows that it can serve.")
 
     @field_validator("autoscaling")
@@ -507,6 +530,31 @@ class SageMakerSettings(_Section):
     dashboard: bool = Field(default=False, description="Make a CloudWatch dashboard, which may bill by the month.")
 
 
+class RequestLogging(_Section):
+    """Requests and answers that are kept in a table."""
+
+    share: Percentage = Field(description="How many of them, like 10%.")
+    destination: Table = Field(description="The table of BigQuery, like bq://project.dataset.table.")
+
+
+class VertexSettings(_Section):
+    """Settings of the Vertex AI provider."""
+
+    service_account: ServiceAccount | None = Field(
+        None, description="E-mail address of the service account that the model runs as; the project's own if left out."
+    )
+    uploads: GooglePlace | None = Field(
+        None, description="Where model files go; below the workspace if that is in gs:// and this is left out."
+    )
+    network: GoogleNetwork | None = Field(
+        None, description="Network that alone reaches the endpoint, like projects/NUMBER/global/networks/NAME."
+    )
+    encryption_key: GoogleKey | None = Field(None, description="Key of Cloud KMS that encrypts what is stored.")
+    dedicated_endpoint: bool = Field(default=False, description="Give the endpoint a name of its own in the DNS.")
+    request_logging: RequestLogging | None = Field(None, description="Requests and answers that are kept.")
+    dashboard: bool = Field(default=False, description="Make a dashboard in Cloud Monitoring.")
+
+
 class Alarms(_Section):
     """What to be told of."""
 
@@ -515,7 +563,9 @@ class Alarms(_Section):
     )
     error_rate: Percentage | None = Field(None, description="Tell when more requests than this share fail, like 1%.")
     no_invocations: Lasting | None = Field(None, description="Tell when no request came for this long, like 15m.")
-    notify: tuple[TopicArn, ...] = Field((), max_length=5, description="SNS topics that are told.")
+    notify: tuple[Notified, ...] = Field(
+        (), max_length=5, description="Who is told: topics of SNS, or notification channels of Cloud Monitoring."
+    )
 
 
 class Spec(_Section):
@@ -527,13 +577,14 @@ class Spec(_Section):
         max_length=LONGEST_NAME,
         description="Name of the deployment; names of resources derive from it.",
     )
-    provider: Literal["local", "sagemaker"] = Field(
-        description="Where it runs: local is this machine, sagemaker is Amazon SageMaker."
+    provider: Literal["local", "sagemaker", "vertex"] = Field(
+        description="Where it runs: local is this machine, sagemaker is Amazon SageMaker, vertex is Google Vertex AI."
     )
-    region: Region | None = Field(None, description="Region of the cloud, like us-east-1; needed there.")
+    region: Region | None = Field(None, description="Region of the cloud, like us-east-1 or us-central1; needed there.")
     account: Account | None = Field(
         None,
-        description="AWS account, in quotes; nothing is changed if the credentials are for another.",
+        description="AWS account, in quotes: nothing is changed if the credentials are for another; or the id of the "
+        "Google Cloud project, which Vertex AI needs.",
     )
     workspace: Workspace | None = Field(
         None,
@@ -545,20 +596,14 @@ class Spec(_Section):
     model: Model = Field(description="What is served.")
     endpoint: Endpoint = Field(Endpoint.model_construct(), description="How the model is served.")
     rollout: Rollout = Field(Rollout.model_construct(), description="How a new revision takes over.")
-    alarms: Alarms = Field(Alarms.model_construct(), description="What to be told of; for provider: sagemaker only.")
+    alarms: Alarms = Field(Alarms.model_construct(), description="What to be told of; for a cloud.")
     sagemaker: SageMakerSettings = Field(
         SageMakerSettings.model_construct(), description="Settings of the SageMaker provider."
     )
+    vertex: VertexSettings = Field(VertexSettings.model_construct(), description="Settings of the Vertex AI provider.")
     local: LocalSettings = Field(LocalSettings.model_construct(), description="Settings of the local provider.")
 
     @property
     def in_containers(self) -> bool:
         """Whether a replica is a container."""
         return self.local.runtime == "docker" or (self.local.runtime is None and self.model.image is not None)
-
-    @field_validator("provider", mode="before")
-    @classmethod
-    def _here(cls, value: Any) -> Any:
-        if isinstance(value, str) and value in PROVIDERS_TO_COME:
-            raise ValueError(f"provider {value} is not available in this version; use local or sagemaker")
-        return value

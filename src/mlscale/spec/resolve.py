@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 from mlscale.deployment import (
     TO_BUILD,
@@ -28,7 +29,7 @@ from mlscale.deployment import (
     revision_of,
 )
 from mlscale.quantities import duration_text, latency_text, percent_text, size_text
-from mlscale.spec.model import Endpoint, Serverless, Spec, Target
+from mlscale.spec.model import Endpoint, Serverless, Spec, Target, VertexSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,9 @@ def identity_of(spec: Spec) -> Identity:
     """Return where the deployment is and what it is called."""
     if spec.provider == "local":
         return Identity(spec.provider, spec.name)
-    role = spec.sagemaker.role
-    account = spec.account or (role.split(":")[4] if role else None)  # a role serves in its own account only
+    account, role = spec.account, spec.sagemaker.role
+    if spec.provider == "sagemaker" and account is None and role:
+        account = role.split(":")[4]  # a role serves in its own account only
     return Identity(spec.provider, spec.name, account, spec.region)
 
 
@@ -96,8 +98,10 @@ def ignored_by(spec: Spec) -> tuple[str, ...]:
     if spec.provider != "local":
         return ()
     alarms = any(getattr(spec.alarms, key) is not None for key in ("p99_latency", "error_rate", "no_invocations"))
+    typed = spec.endpoint.accelerator is not None and spec.endpoint.accelerator.type is not None
     return (
         *(("endpoint.machine is for a cloud: it changes nothing here",) if spec.endpoint.machine else ()),
+        *(("endpoint.accelerator.type is for a cloud: here gpus says what a replica sees",) if typed else ()),
         *(("alarms are for a cloud: nothing watches a deployment on this machine",) if alarms else ()),
     )
 
@@ -110,13 +114,24 @@ def _image(spec: Spec) -> str | None:
 
 
 def _settings(spec: Spec) -> dict[str, str]:
-    if spec.provider == "local":
-        return {"host": spec.local.host, "port": str(spec.local.port)}
+    match spec.provider:
+        case "local":
+            return {"host": spec.local.host, "port": str(spec.local.port)}
+        case "sagemaker":
+            found = _sagemaker_settings(spec)
+        case "vertex":
+            found = _vertex_settings(spec.vertex)
+        case _:
+            assert_never(spec.provider)
+    return {key: value for key, value in found.items() if value}
+
+
+def _sagemaker_settings(spec: Spec) -> dict[str, str | None]:
     own, serverless, answers = spec.sagemaker, spec.endpoint.serverless, spec.endpoint.async_inference
     capture = own.data_capture
     if spec.endpoint.kind == "serverless" and serverless is None:
         serverless = Serverless()
-    found = {
+    return {
         "role": own.role,
         "subnets": " ".join(sorted(own.subnets)),
         "security_groups": " ".join(sorted(own.security_groups)),
@@ -133,7 +148,17 @@ def _settings(spec: Spec) -> dict[str, str]:
         "async_inference.notify_success": answers.notify_success if answers else None,
         "async_inference.notify_error": answers.notify_error if answers else None,
     }
-    return {key: value for key, value in found.items() if value}
+
+
+def _vertex_settings(own: VertexSettings) -> dict[str, str | None]:
+    logging = own.request_logging
+    return {
+        "service_account": own.service_account,
+        "network": own.network,
+        "encryption_key": own.encryption_key,
+        "dedicated_endpoint": "true" if own.dedicated_endpoint else None,
+        "request_logging": f"{percent_text(logging.share)} to {logging.destination}" if logging else None,
+    }
 
 
 def _auxiliaries(spec: Spec) -> tuple[Auxiliary, ...]:
@@ -149,20 +174,27 @@ def _auxiliaries(spec: Spec) -> tuple[Auxiliary, ...]:
     found = [
         Auxiliary(AuxiliaryKind.ALARM, key, {word: value, **told}) for key, (word, value) in wanted.items() if value
     ]
-    if spec.sagemaker.dashboard:
+    if spec.sagemaker.dashboard if spec.provider == "sagemaker" else spec.vertex.dashboard:
         found.append(Auxiliary(AuxiliaryKind.DASHBOARD, "endpoint", {"shows": "requests, latency, machines"}))
     return tuple(found)
 
 
 def _machine(spec: Spec) -> tuple[str, ...]:
-    """Return the cloud's machine types by preference; here what a replica gets of this machine, a `key=value` each."""
-    if spec.provider != "local":
-        return spec.endpoint.machine
+    """Return the cloud's machine types by preference; here what a replica gets of this machine, a `key=value` each.
+
+    A type on Vertex AI says what it has besides, as `providers.vertex.machines` reads it.
+    """
     resources, accelerator = spec.local.resources, spec.endpoint.accelerator
+    if spec.provider == "vertex":
+        gpus = f"+{accelerator.count}x{accelerator.type}" if accelerator else ""
+        spot = "+spot" if spec.endpoint.capacity == "spot" else ""
+        return tuple(f"{machine}{gpus}{spot}" for machine in spec.endpoint.machine)
+    if spec.provider == "sagemaker":
+        return spec.endpoint.machine
     found = {
         "cpus": None if resources.cpus is None else f"{resources.cpus:g}",
         "memory": None if resources.memory is None else size_text(resources.memory),
-        "gpus": None if accelerator is None else str(accelerator.gpus),
+        "gpus": None if accelerator is None or accelerator.gpus is None else str(accelerator.gpus),
     }
     return tuple(f"{key}={value}" for key, value in found.items() if value is not None)
 
