@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlscale.clock import SystemClock
-from mlscale.deployment import WHOLE, Deployment, Health, Identity, Phase, Role, RolloutWish, Scaling, revision_of
+from mlscale.deployment import WHOLE, Deployment, Health, Identity, Kind, Phase, Role, RolloutWish, Scaling, revision_of
 from mlscale.errors import MlscaleError
 from mlscale.plan import make, planfile
 from mlscale.plan.steps import Step
@@ -19,14 +19,25 @@ from mlscale.providers import artifact, docker_engine
 from mlscale.providers.contract import LogQuery, Provider, Work
 from mlscale.providers.local.provider import Local
 from mlscale.providers.sagemaker.provider import SageMaker
+from mlscale.providers.vertex.provider import Vertex
 from mlscale.spec.parse import parse
 from mlscale.spec.resolve import Digests, deployment_of
 from tests.builders import NOON, a_deployment
 from tests.conftest import ROOT
+from tests.doubles import vertex as vertex_double
 from tests.doubles.aws import Double, serving
 from tests.doubles.fake_provider import FakeProvider
 
 WISH = RolloutWish()
+VERTEX_SPEC = b"""\
+version: 1
+name: reviews
+provider: vertex
+region: us-central1
+account: acme-ml
+model: {source: model, framework: sklearn}
+endpoint: {machine: n1-standard-4}
+"""
 BUCKET, ROLE = "acme-ml", "arn:aws:iam::123456789012:role/sagemaker"
 
 
@@ -146,7 +157,26 @@ def _sagemaker(folder: Path) -> Case:
     )
 
 
-CASES = {"fake": _fake, "local": _local, "docker": _docker, "sagemaker": _sagemaker}
+def _vertex(folder: Path) -> Case:
+    """Return the case for the double that the environment names."""
+    spec = parse(VERTEX_SPEC, "spec.yaml", variables={}, overrides=())
+    provider = Vertex(
+        project="acme-ml", region="us-central1", uploads=f"gs://{BUCKET}/team/uploads", clock=SystemClock()
+    )
+
+    def asked(version: str) -> Deployment:
+        model = folder / f"model-{version}"
+        model.mkdir(exist_ok=True)
+        (model / "model.joblib").write_text(version)
+        digest = artifact.digest(model)
+        found = Digests(digest, None, None, artifact.runtime_digest())
+        return provider.pinned(deployment_of(spec, found, {digest: str(model)}), None)
+
+    later = replace(asked("one"), kind=Kind.ASYNC)
+    return Case(provider, asked, ("endpoint.kind", later))
+
+
+CASES = {"fake": _fake, "local": _local, "docker": _docker, "sagemaker": _sagemaker, "vertex": _vertex}
 
 
 @pytest.fixture(scope="session")
@@ -172,7 +202,14 @@ def aws() -> Iterator[Double]:
         yield double
 
 
-@pytest.fixture(params=["fake", "local", pytest.param("docker", marks=pytest.mark.docker), "sagemaker"])
+@pytest.fixture(scope="session")
+def google() -> Iterator[vertex_double.Double]:
+    """Google Cloud, as its double has it."""
+    with vertex_double.serving() as double:
+        yield double
+
+
+@pytest.fixture(params=["fake", "local", pytest.param("docker", marks=pytest.mark.docker), "sagemaker", "vertex"])
 def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
     """Each provider in turn, empty; what is left there at the end is destroyed."""
     if request.param == "docker":
@@ -183,6 +220,12 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         double.make_bucket(BUCKET)
         double.make_role("sagemaker")
         for key, value in double.environment.items():
+            monkeypatch.setenv(key, value)
+    if request.param == "vertex":
+        cloud: vertex_double.Double = request.getfixturevalue("google")
+        cloud.post("reset")
+        cloud.make_bucket(BUCKET)
+        for key, value in cloud.environment.items():
             monkeypatch.setenv(key, value)
     made = CASES[request.param](tmp_path)
     yield made

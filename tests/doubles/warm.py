@@ -1,6 +1,6 @@
 """`mlscale` without its start: a process that has everything loaded, and a fork of it for each command.
 
-    python -m tests.doubles.warm
+    python -m tests.doubles.warm [MODULE...]
 
 Requests and answers are lines of JSON on stdin and stdout. `{"begin": {"words": [...], "folder": "...",
 "environment": {...}}}` gives `{"pid": 1}`, a process that waits for `{"go": 1}`; `{"end": 1}` gives what came of it,
@@ -77,10 +77,10 @@ class Warm:
 
 
 @contextmanager
-def warm() -> Iterator[Warm]:
-    """Have such a process while the block runs."""
+def warm(*modules: str) -> Iterator[Warm]:
+    """Have such a process while the block runs, which has `modules` loaded, too."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.doubles.warm"],
+        [sys.executable, "-m", "tests.doubles.warm", *modules],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -94,6 +94,8 @@ def warm() -> Iterator[Warm]:
 def main() -> int:
     """Answer requests until stdin ends."""
     _load()
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     children: dict[int, _Child] = {}
     for line in sys.stdin:
         match json.loads(line):

@@ -98,8 +98,14 @@ def open_session(
 
 def _uploads(spec: Spec, workspace: str) -> str:
     """Return where files for the cloud go: where the spec says, else below a workspace that the cloud can read."""
-    chosen = spec.sagemaker.uploads if spec.sagemaker else None
-    return chosen or (f"{workspace.rstrip('/')}/uploads" if workspace.startswith("s3://") else "")
+    match spec.provider:
+        case "sagemaker":
+            chosen, scheme = spec.sagemaker.uploads, "s3://"
+        case "vertex":
+            chosen, scheme = spec.vertex.uploads, "gs://"
+        case _:
+            return ""
+    return chosen or (f"{workspace.rstrip('/')}/uploads" if workspace.startswith(scheme) else "")
 
 
 def read_spec(path: Path) -> bytes:

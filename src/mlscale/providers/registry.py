@@ -42,5 +42,9 @@ def provider_of(site: Site, clock: Clock) -> Provider:
             from mlscale.providers.sagemaker.provider import SageMaker
 
             return SageMaker(account=site.account, region=site.region or "", uploads=site.uploads, clock=clock)
+        case "vertex":
+            from mlscale.providers.vertex.provider import Vertex
+
+            return Vertex(project=site.account or "", region=site.region or "", uploads=site.uploads, clock=clock)
         case name:
-            raise Unsupported("there is no such provider", why=name, hint="use provider: local or sagemaker")
+            raise Unsupported("there is no such provider", why=name, hint="use provider: local, sagemaker or vertex")

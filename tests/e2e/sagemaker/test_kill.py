@@ -55,7 +55,7 @@ COMMANDS: Mapping[str, Command] = {
     "update": Command(("deploy", "--env", "bigger"), changed, ("plan", "--env", "bigger")),
     "blue-green update": Command(("deploy", "--env", "blue"), changed, ("plan", "--env", "blue")),
     "rollback": Command(("rollback",), moved, ("plan",), after=lambda account: account.new_version(2)),
-    "destroy": Command(DESTROY, Account.serve_two, ("plan", "--destroy")),
+    "destroy": Command(DESTROY, lambda account: account.serve_two(), ("plan", "--destroy")),
 }
 
 
@@ -73,21 +73,7 @@ def test_a_command_killed_at_any_change_converges(
     account: Account, name: str, moment: str, record_property: Callable[[str, object], None]
 ) -> None:
     """Exit code 0, the table of a run that nobody disturbed, and nothing left to plan."""
-    command = COMMANDS[name]
-    command.before(account)
-    account.double.post("save")
-    calls = account.changes(*command.words)
-    wanted = account.table()
-
-    lost = []
-    for nth, call in enumerate(calls, 1):
-        account.double.post("restore")
-        account.double.post("settings", delay_s=SLOW_S if call.endswith(TAKES_TIME) else QUICK_S)
-        killed = account.killed(moment, nth, *command.words)
-        kill = account.double.get("kill")
-        account.double.post("settings", delay_s=QUICK_S)
-        if problems := _problems(account, command, killed, kill, wanted):
-            lost.append("\n".join([f"{moment} change {nth}, {kill['calls'][-1]}:", *problems]))
+    calls, lost = walk(account, COMMANDS[name], moment, TAKES_TIME)
 
     record_property(f"{POINTS} {name}", len(calls))
     record_property(f"{RECOVERED} {name}", len(calls) - len(lost))
@@ -113,6 +99,29 @@ def test_the_command_itself_killed_while_the_cloud_works_converges(account: Acco
     assert (killed.code, kill["fired"]) == (-9, True)
     assert again.code == 0, again.stderr
     assert account.table() == wanted
+
+
+def walk(
+    account: Account, command: Command, moment: str, takes_time: tuple[str, ...]
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Kill a command at a moment of each of its changes, and run it again; the changes, and what was lost at which.
+
+    `takes_time` are the ends of the calls after which the cloud works for a while.
+    """
+    command.before(account)
+    account.double.post("save")
+    calls = account.changes(*command.words)
+    wanted = account.table()
+    lost = []
+    for nth, call in enumerate(calls, 1):
+        account.double.post("restore")
+        account.double.post("settings", delay_s=SLOW_S if call.endswith(takes_time) else QUICK_S)
+        killed = account.killed(moment, nth, *command.words)
+        kill = account.double.get("kill")
+        account.double.post("settings", delay_s=QUICK_S)
+        if problems := _problems(account, command, killed, kill, wanted):
+            lost.append("\n".join([f"{moment} change {nth}, {kill['calls'][-1:]}:", *problems]))
+    return calls, lost
 
 
 def _problems(

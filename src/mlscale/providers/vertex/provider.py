@@ -1,0 +1,453 @@
+"""Vertex AI as a provider: Models, endpoints with traffic splits, long-running operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, assert_never
+
+from mlscale.clock import Clock
+from mlscale.deployment import AT_ONCE, Content, Deployment, Identity, Revision, RolloutWish, revision_of
+from mlscale.errors import MlscaleError, NoCapacity, NotDeployed, NotOurs, ProviderFailed, Unsupported
+from mlscale.plan.steps import Step
+from mlscale.providers import artifact
+from mlscale.providers.contract import (
+    DONE,
+    Answer,
+    Check,
+    LogLine,
+    LogQuery,
+    Outcome,
+    Progress,
+    Refusal,
+    Steps,
+    Work,
+)
+from mlscale.providers.vertex import (
+    images,
+    logs,
+    machines,
+    permissions,
+    preflight,
+    reading,
+    requests,
+    scaling,
+    translate,
+    watching,
+)
+from mlscale.providers.vertex.calls import Call
+from mlscale.providers.vertex.client import Client
+from mlscale.providers.vertex.translate import (
+    Adopt,
+    AwaitOperation,
+    AwaitReplicas,
+    Bake,
+    Configure,
+    Deploy,
+    Discard,
+    MakeEndpoint,
+    MakeModel,
+    RemoveEndpoint,
+    RemoveModel,
+    RemoveUploads,
+    Shift,
+    Undeploy,
+    Upload,
+    Watch,
+)
+
+LOG_LINES = 20
+"""How many of a container's last lines stand in the error of a deployment that failed."""
+
+ALL = 100
+
+
+class Vertex:
+    """The contract, on Vertex AI in one project and region; `uploads` is the place of the models' files."""
+
+    name = "vertex"
+    slowest_poll_s = 10.0
+    settles_within_s = 30.0
+
+    def __init__(self, *, project: str, region: str, uploads: str, clock: Clock) -> None:
+        self._client = Client(project, region, clock)
+        self._project = project
+        self._region = region
+        self._uploads = uploads
+        self._clock = clock
+
+    def abilities(
+        self, asked: Deployment, seen: Deployment | None, rollout: RolloutWish = AT_ONCE
+    ) -> tuple[Refusal, ...]:
+        """Return what Vertex AI can't do of `asked`."""
+        content = asked.stable.revision.content if asked.stable else None
+        listed = [machines.parse(each) for each in content.machine] if content else []
+        return (
+            *requests.refusals(asked, seen, rollout, self._uploads),
+            *(refusal for each in listed for refusal in machines.refusals(each)),
+            *scaling.refusals(asked.scaling, listed),
+            *watching.refusals(asked.auxiliaries),
+            *self._image_refusals(asked),
+        )
+
+    def preflight(self, asked: Deployment, seen: Deployment | None) -> None:
+        """Return if nothing is known that would stop a new revision."""
+        preflight.refuse_unready(self._client, asked, seen, self._uploads)
+
+    def pinned(self, asked: Deployment, seen: Deployment | None) -> Deployment:
+        """Return `asked` as the cloud will hold it: its image chosen, its scaling in the cloud's words.
+
+        The image of the same content stays: a newer table of images is no new revision.
+        """
+        served = asked.stable
+        listed = [machines.parse(each) for each in served.revision.content.machine] if served else []
+        asked = replace(
+            asked,
+            scaling=scaling.canonical(asked.scaling, listed),
+            auxiliaries=watching.canonical(asked.auxiliaries),
+        )
+        if served is None:
+            return asked
+        content = served.revision.content
+        before = seen.stable.revision.content if seen and seen.stable else None
+        if content.image is not None:
+            content = replace(content, image=preflight.pinned_image(self._client, content.image))
+        elif before and replace(before, image=None) == replace(content, image=None, runtime=None):
+            content = before
+        else:
+            content = self._with_image(asked)
+        return replace(asked, revisions=(replace(served, revision=revision_of(content)),))
+
+    def read(self, identity: Identity) -> Deployment | None:
+        """Return what the cloud has, from the cloud alone."""
+        raw = reading.raw_of(self._client, identity)
+        return translate.deployment(identity, raw) if raw else None
+
+    def read_all(self, identities: Sequence[Identity]) -> Sequence[Deployment | None]:
+        """Return what `read` gives for each."""
+        return [self.read(each) for each in identities]
+
+    def revisions(self, identity: Identity) -> Sequence[Revision]:
+        """Return the revisions whose Models are kept, the newest first."""
+        return reading.revisions_of(self._client, identity)
+
+    def steps(self, asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish) -> Steps:
+        """Return the steps from `seen` to `asked`."""
+        return translate.steps(asked, seen, rollout, self._uploads)
+
+    def payloads(self) -> Any:
+        """Return the union of this provider's payloads."""
+        return translate.Payload
+
+    def perform(self, step: Step[object], progress: Progress) -> Outcome:
+        """Carry out `step`; what is there already is left as it is."""
+        payload = _payload(step)
+        match payload:
+            case Upload():
+                self._upload(payload, progress)
+            case AwaitReplicas() | AwaitOperation():
+                return self.poll(step, "")
+            case Bake():
+                return self.poll(step, (self._clock.now() + payload.bake_time).isoformat())
+            case Deploy():
+                return DONE if self.is_done(step) else self._deployed_on(payload, 0)
+            case Configure():
+                return self._configure(payload)
+            case Watch():
+                for call in self._uneven(payload):
+                    self._client.change(call)
+            case Shift():
+                self._shift(payload)
+            case RemoveUploads() | Discard():
+                for place in self._places(payload):
+                    self._client.delete(place)
+            case Adopt():
+                for call in reading.adoption_calls(self._client, payload.identity, payload.labels):
+                    self._client.change(call)
+            case MakeModel() | MakeEndpoint() | Undeploy() | RemoveEndpoint() | RemoveModel():
+                if self.is_done(step):
+                    return DONE
+                return Outcome(Work.RUNNING, self._client.begin(_call(payload)))
+            case _:
+                assert_never(payload)
+        return DONE
+
+    def is_done(self, step: Step[object]) -> bool:
+        """Return whether nothing is left to do for `step`, by reading."""
+        payload, client = _payload(step), self._client
+        identity = payload.identity
+        match payload:
+            case Upload():
+                return self._is_uploaded(payload)
+            case MakeModel():
+                return reading.has_model(client, identity, str(payload.request["model_id"]))
+            case MakeEndpoint():
+                return reading.has_endpoint(client, identity)
+            case Deploy():
+                return self._is_deployed(payload)
+            case AwaitReplicas() | AwaitOperation():
+                return self.poll(step, "").work is Work.DONE
+            case Bake():
+                return False
+            case Shift():
+                return self._split(identity) == {requests.deployed_id(payload.revision): ALL}
+            case Undeploy():
+                return self._deployed(identity, payload.deployed_id) is None
+            case Configure():
+                return not reading.label_calls(client, identity, payload.labels) and self._mutation(payload) is None
+            case Watch():
+                return not self._uneven(payload)
+            case RemoveEndpoint():
+                return reading.endpoint_of(client, identity) is None
+            case RemoveModel():
+                return reading.model_of(client, identity, payload.model_id) is None
+            case RemoveUploads() | Discard():
+                return not self._places(payload)
+            case Adopt():
+                return not reading.adoption_calls(client, identity, payload.labels)
+            case _:
+                assert_never(payload)
+
+    def poll(self, step: Step[object], operation: str) -> Outcome:
+        """Return how far a step is; `operation` is the name of the cloud's own, or when a bake ends."""
+        payload = _payload(step)
+        match payload:
+            case AwaitReplicas():
+                return self._replicas(payload, operation)
+            case AwaitOperation():
+                is_over = reading.is_over(self._client, payload.operation)
+                return DONE if is_over else Outcome(Work.RUNNING, operation, "an operation goes on there")
+            case Bake():
+                return self._baked(payload, operation)
+            case Deploy():
+                return self._deploying(payload, operation)
+            case _:
+                found = self._client.operation(operation)
+                if found.error is not None:
+                    raise found.error
+                return DONE if found.done else Outcome(Work.RUNNING, operation)
+
+    def invoke(self, identity: Identity, body: bytes, content_type: str, accept: str) -> Answer:
+        """Return the endpoint's answer."""
+        del accept  # RawPredict passes the body's own type alone
+        seen = self.read(identity)
+        if seen is None or seen.stable is None:
+            raise NotDeployed("nothing is deployed", why=str(identity), hint="mlscale deploy")
+        found = self._client.raw_predict(requests.endpoint_of(identity), body, content_type)
+        by = {each.metric_dimension: each.revision.id for each in seen.revisions}
+        return Answer(found.status, found.content_type, found.body, by.get(found.deployed_model_id, ""))
+
+    def logs(self, identity: Identity, query: LogQuery) -> Iterator[LogLine]:
+        """Yield what the containers wrote, as Cloud Logging has it."""
+        return logs.lines(self._client, identity, query, reading.revision_at(self._client, identity), self._clock)
+
+    def list(self) -> Sequence[Identity]:
+        """Return our endpoints in this project and region."""
+        names = reading.our_endpoints(self._client, self._project, self._region)
+        return tuple(Identity(self.name, each, self._project, self._region) for each in names)
+
+    def doctor(self, asked: Deployment | None = None) -> Sequence[Check]:
+        """Return what Google Cloud must have for `asked`."""
+        return preflight.checks(self._client, asked, self._uploads)
+
+    def adopt(self, identity: Identity, labels: Mapping[str, str]) -> Steps:
+        """Return the step that makes an endpoint ours; none if it is."""
+        if reading.endpoint_of(self._client, identity) is None:
+            raise NotDeployed("there is nothing to import", why=f"no endpoint {identity.name}", hint="mlscale deploy")
+        calls = reading.adoption_calls(self._client, identity, labels)
+        return translate.adoption(identity, labels) if calls else ()
+
+    def garbage(self, identity: Identity, keep: Sequence[str]) -> Steps:
+        """Return steps that delete the Models and files that nothing uses."""
+        return translate.garbage_steps(identity, *reading.unused(self._client, identity, keep, self._uploads))
+
+    def policy(self, asked: Deployment, workspace: str) -> Mapping[str, Any]:
+        """Return the roles that `asked` needs."""
+        return permissions.policy(asked, self._uploads, workspace)
+
+    def _image_refusals(self, asked: Deployment) -> tuple[Refusal, ...]:
+        content = asked.stable.revision.content if asked.stable else None
+        if content is None or content.image is not None:
+            return ()
+        found = images.choose(content, self._region)
+        return (found,) if isinstance(found, Refusal) else ()
+
+    def _with_image(self, asked: Deployment) -> Content:
+        content = asked.revisions[0].revision.content
+        found = images.choose(content, self._region)
+        if isinstance(found, Refusal):
+            why = f"{found.path}: {found.why}"
+            raise Unsupported("Vertex AI can't do what the spec asks", why=why, hint="mlscale validate")
+        return replace(content, image=found.uri, runtime=None)
+
+    def _upload(self, payload: Upload, progress: Progress) -> None:
+        if self._is_uploaded(payload):
+            return
+        if payload.model is None:
+            raise ProviderFailed(
+                "the files of a revision are gone",
+                why=f"{payload.place} is not there, and the files are not on this machine",
+                hint="check the model's files out as they were, and: mlscale deploy",
+            )
+        source, content = Path(payload.model), payload.revision.content
+        artifact.refuse_changed(source, content.artifact)
+        with TemporaryDirectory(prefix="mlscale-") as folder:
+            model = source if source.is_dir() else Path(folder) / "model"
+            if not source.is_dir():
+                artifact.copy(source, model)
+            files = {file.relative_to(model).as_posix(): file for file in artifact.files(model)}
+            if missing := images.missing_file(content.framework, list(files)):
+                raise Unsupported(
+                    "the model's files are not as Vertex AI reads them", why=missing, hint="mlscale validate"
+                )
+            for name, file in files.items():
+                self._client.upload(file, f"{payload.place}/{name}", progress)
+            whole = Path(folder) / "whole"
+            whole.write_text("\n".join(files))
+            self._client.upload(whole, _whole(payload.place), progress)
+
+    def _is_uploaded(self, payload: Upload) -> bool:
+        return self._client.is_there(_whole(payload.place))
+
+    def _is_deployed(self, payload: Deploy) -> bool:
+        """Return whether the revision is on the endpoint.
+
+        Raises:
+            NotOurs: something else has the id that follows from it.
+        """
+        found = self._deployed(payload.identity, requests.deployed_id(payload.revision))
+        wanted = requests.model_id(payload.identity.name, payload.revision)
+        if found is not None and found.get("display_name") != wanted:
+            raise NotOurs(
+                "another deployed model has our id",
+                why=f"{found['id']} is {found.get('display_name') or 'nameless'}, and would be {wanted}",
+                hint="undeploy it, or change the model's environment, which makes another revision",
+            )
+        return found is not None
+
+    def _deployed_on(self, payload: Deploy, number: int) -> Outcome:
+        """Begin to deploy on the machine of that number; its number stands before the operation's name."""
+        begun = self._client.begin(Call("endpoint", "deploy_model", payload.requests[number]))
+        return Outcome(Work.RUNNING, f"{number} {begun}", f"on {self._machine(payload, number)}")
+
+    def _deploying(self, payload: Deploy, operation: str) -> Outcome:
+        """Return how far the deployment is; where a machine has no capacity, it is begun on the next."""
+        number, _, name = operation.partition(" ")
+        found = self._client.operation(name)
+        if not found.done:
+            return Outcome(Work.RUNNING, operation, f"on {self._machine(payload, int(number))}")
+        if found.error is None:
+            return DONE
+        if isinstance(found.error, NoCapacity) and int(number) + 1 < len(payload.requests):
+            return self._deployed_on(payload, int(number) + 1)
+        raise self._failure(payload, found.error)
+
+    def _machine(self, payload: Deploy, number: int) -> str:
+        return machines.text_of(payload.requests[number]["deployed_model"]["dedicated_resources"])
+
+    def _failure(self, payload: Deploy, error: MlscaleError) -> MlscaleError:
+        try:
+            lines = logs.last_lines(self._client, payload.identity, LOG_LINES, payload.revision)
+        except MlscaleError as unread:
+            lines = f"its log can't be read: {unread}"
+        return type(error)(error.what, why=f"{error.why}\n{lines}".strip(), hint=error.hint)
+
+    def _replicas(self, payload: AwaitReplicas, operation: str) -> Outcome:
+        found = self._deployed(payload.identity, requests.deployed_id(payload.revision))
+        if found is None:
+            raise ProviderFailed(
+                "the revision is gone", why=f"{payload.revision} is not on the endpoint", hint="mlscale deploy"
+            )
+        available = found.get("status", {}).get("available_replica_count")
+        least = min(payload.least, int(found.get("dedicated_resources", {}).get("min_replica_count", 1)))
+        if available is None or int(available) >= least:
+            return DONE
+        return Outcome(Work.RUNNING, operation or "replicas", f"{available} of {least} replicas")
+
+    def _baked(self, payload: Bake, operation: str) -> Outcome:
+        found = self._deployed(payload.identity, requests.deployed_id(payload.revision))
+        if found is None or found.get("status", {}).get("available_replica_count") == 0:
+            why = f"revision {payload.revision} has no replica any more"
+            raise ProviderFailed("the revision failed while it was watched", why=why, hint="mlscale logs")
+        left = datetime.fromisoformat(operation) - self._clock.now()
+        if left <= timedelta(0):
+            return Outcome(Work.DONE, operation)
+        return Outcome(Work.RUNNING, operation, f"watched for {left.total_seconds():.0f} s more")
+
+    def _shift(self, payload: Shift) -> None:
+        wanted = {requests.deployed_id(payload.revision): ALL}
+        endpoint = reading.endpoint_of(self._client, payload.identity)
+        if endpoint is not None and self._split(payload.identity) != wanted:
+            self._client.change(reading.update_endpoint(endpoint, traffic_split=wanted))
+
+    def _split(self, identity: Identity) -> dict[str, int]:
+        endpoint = reading.endpoint_of(self._client, identity) or {}
+        return {key: int(share) for key, share in endpoint.get("traffic_split", {}).items() if int(share)}
+
+    def _deployed(self, identity: Identity, deployed_id: str) -> Mapping[str, Any] | None:
+        return reading.deployed(reading.endpoint_of(self._client, identity), deployed_id)
+
+    def _configure(self, payload: Configure) -> Outcome:
+        for call in reading.label_calls(self._client, payload.identity, payload.labels):
+            self._client.change(call)
+        mutation = self._mutation(payload)
+        return DONE if mutation is None else Outcome(Work.RUNNING, self._client.begin(mutation))
+
+    def _mutation(self, payload: Configure) -> Call | None:
+        """Return the call that gives the stable revision its bounds and targets; None where it has them."""
+        found = self._deployed(payload.identity, requests.deployed_id(payload.revision))
+        if found is None:
+            return None
+        changed = scaling.mutation(found["id"], payload.scaling, found.get("dedicated_resources", {}))
+        if changed is None:
+            return None
+        model, paths = changed
+        request = {
+            "endpoint": requests.endpoint_of(payload.identity),
+            "deployed_model": model,
+            "update_mask": {"paths": paths},
+        }
+        return Call("endpoint", "mutate_deployed_model", request)
+
+    def _uneven(self, payload: Watch) -> Sequence[Call]:
+        policies, dashboards = reading.watching_of(self._client, payload.identity)
+        return watching.calls(payload.identity, payload.auxiliaries, policies, dashboards, payload.labels)
+
+    def _places(self, payload: RemoveUploads | Discard) -> Sequence[str]:
+        if isinstance(payload, Discard):
+            return [payload.place] if self._client.is_there(payload.place) else []
+        return reading.uploads_of(self._client, payload.identity, self._uploads)
+
+
+def _whole(place: str) -> str:
+    """Return the place of the mark that all files of a folder are there; it lists them."""
+    return f"{place}.whole"
+
+
+def _call(payload: MakeModel | MakeEndpoint | Undeploy | RemoveEndpoint | RemoveModel) -> Call:
+    """Return the one call that begins to carry out `payload`."""
+    identity = payload.identity
+    match payload:
+        case MakeModel():
+            return Call("model", "upload_model", payload.request)
+        case MakeEndpoint():
+            return Call("endpoint", "create_endpoint", payload.request)
+        case Undeploy():
+            request = {"endpoint": requests.endpoint_of(identity), "deployed_model_id": payload.deployed_id}
+            return Call("endpoint", "undeploy_model", request)
+        case RemoveEndpoint():
+            return Call("endpoint", "delete_endpoint", {"name": requests.endpoint_of(identity)})
+        case RemoveModel():
+            name = f"{requests.parent_of(identity)}/models/{payload.model_id}"
+            return Call("model", "delete_model", {"name": name})
+        case _:
+            assert_never(payload)
+
+
+def _payload(step: Step[object]) -> translate.Payload:
+    if not isinstance(step.payload, translate.Payload):
+        raise TypeError(f"{step.key} is no step of this provider")
+    return step.payload

@@ -1,0 +1,237 @@
+"""What is in the cloud, read for one deployment; and which of its marks and leftovers should not stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from mlscale.deployment import Identity, Revision, revision_of
+from mlscale.errors import MlscaleError, NotOurs
+from mlscale.providers.vertex import machines, requests, translate, watching
+from mlscale.providers.vertex.calls import Call
+from mlscale.providers.vertex.client import Client
+from mlscale.providers.vertex.failures import is_absent
+from mlscale.providers.vertex.translate import Raw
+
+
+def endpoint_of(client: Client, identity: Identity) -> dict[str, Any] | None:
+    """Return the endpoint, None if there is none."""
+    return client.find("endpoint", "get_endpoint", name=requests.endpoint_of(identity))
+
+
+def model_of(client: Client, identity: Identity, model: str) -> dict[str, Any] | None:
+    """Return the Model with an id, None if there is none."""
+    return client.find("model", "get_model", name=f"{requests.parent_of(identity)}/models/{model}")
+
+
+def has_model(client: Client, identity: Identity, model: str) -> bool:
+    """Return whether a Model is there and ours.
+
+    Raises:
+        NotOurs: it is somebody else's.
+    """
+    found = model_of(client, identity, model)
+    if found is not None:
+        refuse_others("model", model, identity.name, found.get("labels", {}))
+    return found is not None
+
+
+def has_endpoint(client: Client, identity: Identity) -> bool:
+    """Return whether the endpoint is there and ours.
+
+    Raises:
+        NotOurs: it is somebody else's.
+    """
+    found = endpoint_of(client, identity)
+    if found is not None:
+        refuse_others("endpoint", identity.name, identity.name, found.get("labels", {}))
+    return found is not None
+
+
+def deployed(endpoint: Mapping[str, Any] | None, deployed_id: str) -> Mapping[str, Any] | None:
+    """Return a DeployedModel of an endpoint by its id."""
+    models = endpoint.get("deployed_models", ()) if endpoint else ()
+    return next((each for each in models if each["id"] == deployed_id), None)
+
+
+def raw_of(client: Client, identity: Identity) -> Raw | None:
+    """Return what the cloud has of a deployment, None if nothing.
+
+    Raises:
+        NotOurs: an endpoint has the name, but not our labels.
+    """
+    endpoint = endpoint_of(client, identity)
+    if endpoint is None:
+        left = [each for each in our_models(client, identity) if requests.revision_in(identity.name, each)]
+        return Raw(None, left=tuple(left)) if left else None
+    refuse_others("endpoint", identity.name, identity.name, endpoint.get("labels", {}))
+    parts: list[Any] = client.together(
+        lambda: our_models(client, identity),
+        lambda: pending_of(client, identity),
+        lambda: watching_of(client, identity) if requests.WATCHED in endpoint.get("labels", {}) else ([], []),
+    )
+    ours, pending, (policies, dashboards) = parts
+    names = {last(each["model"]).partition("@")[0] for each in endpoint.get("deployed_models", ())}
+    missing = [each for each in sorted(names) if each not in ours]
+    models = dict(ours) | {each: found for each in missing if (found := model_of(client, identity, each))}
+    return Raw(endpoint, models=models, policies=policies, dashboard=next(iter(dashboards), None), pending=pending)
+
+
+def pending_of(client: Client, identity: Identity) -> str:
+    """Return the name of an operation that goes on at the endpoint, empty if none does."""
+    return next((each.name for each in client.operations(requests.endpoint_of(identity)) if not each.done), "")
+
+
+def is_over(client: Client, operation: str) -> bool:
+    """Return whether an operation has ended, however; one that nobody knows any more has."""
+    try:
+        return client.operation(operation).done
+    except MlscaleError as error:
+        if is_absent(error.__cause__):
+            return True
+        raise
+
+
+def our_models(client: Client, identity: Identity) -> dict[str, dict[str, Any]]:
+    """Return the deployment's Models by their id, the newest first."""
+    label = f"labels.{requests.NAME}={identity.name}"
+    listed = client.pages("model", "list_models", parent=requests.parent_of(identity), filter=label)
+    newest = sorted(listed, key=lambda each: str(each.get("create_time", "")), reverse=True)
+    return {last(each["name"]): each for each in newest if each.get("labels", {}).get(requests.NAME) == identity.name}
+
+
+def watching_of(client: Client, identity: Identity) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the deployment's alert policies, and its dashboards."""
+    project = f"projects/{identity.account}"
+    # Not filtered over there: what a filter on labels leaves out by mistake would ring for ever.
+    policies = client.pages("alert_policy", "list_alert_policies", name=project)
+    dashboards = client.pages("dashboard", "list_dashboards", parent=project)
+    wanted = watching.dashboard_name(identity.name)
+    return policies, [each for each in dashboards if each.get("display_name") == wanted]
+
+
+def our_endpoints(client: Client, project: str, region: str) -> list[str]:
+    """Return the names of the endpoints that are ours, in this project and region."""
+    parent = f"projects/{project}/locations/{region}"
+    listed = client.pages("endpoint", "list_endpoints", parent=parent, filter=f"labels.{requests.NAME}:*")
+    return sorted(each["labels"][requests.NAME] for each in listed if requests.NAME in each.get("labels", {}))
+
+
+def revisions_of(client: Client, identity: Identity) -> list[Revision]:
+    """Return the revisions whose Models are kept, the newest first."""
+    found = []
+    for model in our_models(client, identity).values():
+        machine = next(iter(requests.facts_of(model.get("description", "")).get("machine", ())), "")
+        resources = {"dedicated_resources": machines.resources_of(machine)} if machine else {}
+        found.append(revision_of(translate.content_of(model, resources)))
+    return found
+
+
+def revision_at(client: Client, identity: Identity) -> Callable[[str, datetime], str]:
+    """Return a function that names the revision of a DeployedModel, whatever the time: its id follows from it."""
+    endpoint = endpoint_of(client, identity) or {}
+    by = {
+        each["id"]: requests.revision_in(identity.name, each.get("display_name", "")) or ""
+        for each in endpoint.get("deployed_models", ())
+    }
+    return lambda deployed_id, at: by.get(deployed_id, "")  # noqa: ARG005 - as SageMaker's, where the time matters
+
+
+def label_calls(client: Client, identity: Identity, labels: Mapping[str, str]) -> tuple[Call, ...]:
+    """Return the calls that give the endpoint `labels`, and its Models those of them that are everybody's."""
+    endpoint = endpoint_of(client, identity)
+    if endpoint is None:
+        return ()
+    have = endpoint.get("labels", {})
+    stale = {each for each in have.get(requests.LABELS, "").split("_") if each in have and each not in labels}
+    calls = []
+    own = (requests.REVISION, requests.SPEC_HASH, requests.LABELS, requests.WATCHED)
+    shared = {key: value for key, value in labels.items() if key not in own}
+    for model in our_models(client, identity).values():
+        its = model.get("labels", {})
+        wanted = {key: value for key, value in its.items() if key not in stale} | shared
+        if wanted != its:
+            request = {"model": {"name": model["name"], "labels": wanted}, "update_mask": {"paths": ["labels"]}}
+            calls.append(Call("model", "update_model", request))
+    wanted = {key: value for key, value in have.items() if key not in stale} | dict(labels)
+    if wanted != have:
+        calls.append(update_endpoint(endpoint, labels=wanted))
+    return tuple(calls)
+
+
+def update_endpoint(endpoint: Mapping[str, Any], **fields: Any) -> Call:
+    """Return the call that changes fields of an endpoint, if nobody has changed it since it was read."""
+    changed = {"name": endpoint["name"], "etag": endpoint.get("etag", ""), **fields}
+    return Call("endpoint", "update_endpoint", {"endpoint": changed, "update_mask": {"paths": sorted(fields)}})
+
+
+def unused(
+    client: Client, identity: Identity, keep: Sequence[str], uploads: str
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the ids of the Models, and the places of the files, that nothing uses."""
+    endpoint = endpoint_of(client, identity)
+    if endpoint is None:
+        return (), ()
+    serving = {last(each["model"]).partition("@")[0] for each in endpoint.get("deployed_models", ())}
+    models = our_models(client, identity)
+    kept = {each for each in models if each in serving or requests.revision_in(identity.name, each) in keep}
+    used = [models[each]["artifact_uri"] for each in kept if models[each].get("artifact_uri")]
+    folders = tuple(f"{each}{end}" for each in used for end in ("/", "."))
+    places = uploads_of(client, identity, uploads)
+    return [each for each in models if each not in kept], [each for each in places if not each.startswith(folders)]
+
+
+def uploads_of(client: Client, identity: Identity, uploads: str) -> Sequence[str]:
+    """Return the places of the deployment's files."""
+    return client.listed(f"{uploads}/{identity.name}/") if uploads else ()
+
+
+def adoption_calls(client: Client, identity: Identity, labels: Mapping[str, str]) -> tuple[Call, ...]:
+    """Return the calls that mark an endpoint and its Models as ours; () where they are.
+
+    Raises:
+        NotOurs: it belongs to another deployment.
+    """
+    endpoint = endpoint_of(client, identity)
+    if endpoint is None:
+        return ()
+    have = endpoint.get("labels", {})
+    if have.get(requests.NAME) == identity.name:
+        return ()
+    if requests.NAME in have:
+        refuse_others("endpoint", identity.name, identity.name, have)
+    shared = {requests.NAME: identity.name, **labels}
+    calls = []
+    for each in endpoint.get("deployed_models", ()):
+        model = model_of(client, identity, last(each["model"]).partition("@")[0])
+        if model is not None:
+            request = {
+                "model": {"name": model["name"], "labels": {**model.get("labels", {}), **shared}},
+                "update_mask": {"paths": ["labels"]},
+            }
+            calls.append(Call("model", "update_model", request))
+    marked = {**have, **shared, requests.LABELS: "_".join(sorted(labels)) or "none"}
+    return (*calls, update_endpoint(endpoint, labels=marked))
+
+
+def last(name: str) -> str:
+    """Return the end of a resource name: the rest has the project's number where we wrote its id."""
+    return name.rpartition("/")[2]
+
+
+def refuse_others(kind: str, resource: str, name: str, labels: Mapping[str, str]) -> None:
+    """Return if the labels say that `resource` belongs to the deployment `name`.
+
+    Raises:
+        NotOurs: they don't.
+    """
+    owner = labels.get(requests.NAME)
+    if owner == name:
+        return
+    whose = f"it belongs to the deployment {owner}" if owner else "it has none of our labels"
+    raise NotOurs(
+        f"this {kind} is not ours",
+        why=f"{resource}: {whose}",
+        hint="mlscale import, or choose another name" if kind == "endpoint" and not owner else "choose another name",
+    )

@@ -1,0 +1,208 @@
+"""What is sent to Vertex AI for a deployment: names, labels, and each request whole; pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from mlscale.deployment import WHOLE, Content, Deployment, Identity, Kind, Revision, RolloutWish
+from mlscale.providers.contract import Refusal
+from mlscale.providers.vertex import images, machines, scaling
+from mlscale.quantities import percent_of
+
+NAME, REVISION, SPEC_HASH, LABELS = "mlscale-name", "mlscale-revision", "mlscale-spec-hash", "mlscale-labels"
+WATCHED = "mlscale-watched"
+"""The label of an endpoint that has alert policies or a dashboard, or had: only then Cloud Monitoring is asked."""
+
+FACTS: Sequence[str] = ("artifact", "framework", "framework_version", "handler", "requirements", "runtime")
+"""What of a revision's content only the Model's description tells: labels can hold neither a dot nor a capital."""
+
+NEW = "0"
+"""The id by which a DeployModel request calls the model that it deploys (TrafficSplit in the API reference)."""
+
+LONGEST_STARTUP = timedelta(hours=2)
+"""Bound of deploymentTimeout (ModelContainerSpec in the API reference)."""
+
+LINK = "https://docs.cloud.google.com/vertex-ai/docs/reference/rest/v1/"
+_IDS = 2**33
+"""A DeployedModel's id has ten digits at most, so 33 bits of a revision's id fit."""
+
+
+def parent_of(identity: Identity) -> str:
+    """Return the resource name of the project's region."""
+    return f"projects/{identity.account}/locations/{identity.region}"
+
+
+def endpoint_of(identity: Identity) -> str:
+    """Return the resource name of the endpoint."""
+    return f"{parent_of(identity)}/endpoints/{identity.name}"
+
+
+def model_id(name: str, revision: str) -> str:
+    """Return the id of a revision's Model."""
+    return f"{name}-{revision}"
+
+
+def revision_in(name: str, model: str) -> str | None:
+    """Return the revision in the id of what we made for the deployment `name`; None if it is not ours."""
+    found = re.fullmatch(rf"{re.escape(name)}-([0-9a-f]{{10}})", model.rpartition("/")[2])
+    return found[1] if found else None
+
+
+def deployed_id(revision: str) -> str:
+    """Return the id of a revision's DeployedModel: ten digits that follow from it, the first of them no 0."""
+    return str(10**9 + int(revision, 16) % _IDS)
+
+
+def upload_folder(name: str, content: Content, uploads: str) -> str | None:
+    """Return the place of a content's files, None if its image brings all that it serves."""
+    return f"{uploads}/{name}/{content.artifact}" if content.artifact else None
+
+
+def model(asked: Deployment, revision: Revision, uploads: str) -> dict[str, Any]:
+    """Return the request of UploadModel."""
+    content, name = revision.content, asked.identity.name
+    container: dict[str, Any] = {"image_uri": content.image}
+    if content.environment:
+        container["env"] = [{"name": key, "value": value} for key, value in sorted(content.environment.items())]
+    if not images.is_prebuilt(str(content.image)):
+        container["ports"] = [{"container_port": images.PORT}]
+        container["predict_route"] = images.PREDICT_ROUTE
+        container["health_route"] = content.health.path
+    container["deployment_timeout"] = f"{content.health.startup_timeout.total_seconds():.0f}s"
+    made: dict[str, Any] = {
+        "display_name": model_id(name, revision.id),
+        "description": facts_text(content),
+        "container_spec": container,
+        "labels": {**our_labels(asked), REVISION: revision.id},
+    }
+    if folder := upload_folder(name, content, uploads):
+        made["artifact_uri"] = folder
+    if key := asked.settings.get("encryption_key"):
+        made["encryption_spec"] = {"kms_key_name": key}
+    return {"parent": parent_of(asked.identity), "model_id": model_id(name, revision.id), "model": made}
+
+
+def facts_text(content: Content) -> str:
+    """Return what a Model's description holds: the facts that nothing else in the cloud tells, as JSON."""
+    facts: dict[str, Any] = {key: value for key in FACTS if (value := getattr(content, key))}
+    facts["machine"] = list(content.machine)
+    return json.dumps({"mlscale": facts}, sort_keys=True)
+
+
+def facts_of(description: str) -> Mapping[str, Any]:
+    """Return the facts in a Model's description; empty where somebody else wrote it."""
+    try:
+        found = json.loads(description)
+    except ValueError:
+        return {}
+    facts = found.get("mlscale") if isinstance(found, dict) else None
+    return facts if isinstance(facts, dict) else {}
+
+
+def endpoint(asked: Deployment, revision: str) -> dict[str, Any]:
+    """Return the request of CreateEndpoint."""
+    settings = asked.settings
+    made: dict[str, Any] = {"display_name": asked.identity.name, "labels": endpoint_labels(asked, revision)}
+    if network := settings.get("network"):
+        made["network"] = network
+    if key := settings.get("encryption_key"):
+        made["encryption_spec"] = {"kms_key_name": key}
+    if settings.get("dedicated_endpoint"):
+        made["dedicated_endpoint_enabled"] = True
+    if kept := settings.get("request_logging"):
+        made["predict_request_response_logging_config"] = request_logging(kept)
+    return {"parent": parent_of(asked.identity), "endpoint_id": asked.identity.name, "endpoint": made}
+
+
+def request_logging(setting: str) -> dict[str, Any]:
+    """Return the configuration of request logging for a setting like `10% to bq://project.dataset.table`."""
+    share, _, destination = setting.partition(" to ")
+    return {
+        "enabled": True,
+        "sampling_rate": percent_of(share) / 100,
+        "bigquery_destination": {"output_uri": destination},
+    }
+
+
+def deploy(
+    asked: Deployment, revision: Revision, machine: str, *, least: int, split: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return the request of DeployModel.
+
+    Args:
+        asked: what is asked for.
+        revision: what to deploy.
+        machine: one of the revision's machines.
+        least: how many replicas it begins with.
+        split: traffic in percent by DeployedModel id; the new one is `NEW`.
+    """
+    name = asked.identity.name
+    found = machines.parse(machine)
+    deployed: dict[str, Any] = {
+        "id": deployed_id(revision.id),
+        "model": f"{parent_of(asked.identity)}/models/{model_id(name, revision.id)}",
+        "display_name": model_id(name, revision.id),
+        "dedicated_resources": scaling.dedicated(asked.scaling, found, least=least),
+    }
+    if account := asked.settings.get("service_account"):
+        deployed["service_account"] = account
+    return {"endpoint": endpoint_of(asked.identity), "deployed_model": deployed, "traffic_split": dict(split)}
+
+
+def our_labels(asked: Deployment) -> dict[str, str]:
+    """Return the labels that each of our resources has: whose it is, and the user's own."""
+    return {NAME: asked.identity.name, **asked.labels}
+
+
+def endpoint_labels(asked: Deployment, revision: str, *, was_watched: bool = False) -> dict[str, str]:
+    """Return the labels of the endpoint; `revision` is the stable one.
+
+    Which of them the spec asked for is written down as well: an account may put labels of its own on everything.
+    """
+    return {
+        **our_labels(asked),
+        REVISION: revision,
+        SPEC_HASH: asked.spec_hash,
+        LABELS: "_".join(sorted(asked.labels)) or "none",
+        **({WATCHED: "yes"} if asked.auxiliaries or was_watched else {}),
+    }
+
+
+def refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, uploads: str) -> tuple[Refusal, ...]:
+    """Return what Vertex AI can't hold of `asked`."""
+    return tuple(_refusals(asked, seen, rollout, uploads))
+
+
+def _refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, uploads: str) -> Iterator[Refusal]:
+    del seen
+    content = asked.stable.revision.content if asked.stable else None
+    if content and content.artifact and not uploads:
+        yield Refusal(
+            "workspace",
+            "Vertex AI takes models from Cloud Storage: write workspace: gs://bucket/folder, or vertex.uploads",
+        )
+    if content and content.health.startup_timeout > LONGEST_STARTUP:
+        yield Refusal("endpoint.health.startup_timeout", "Vertex AI takes 2h at most", f"{LINK}ModelContainerSpec")
+    if asked.kind is not Kind.REALTIME:
+        yield Refusal(
+            "endpoint.kind", f"Vertex AI has no endpoint of kind {asked.kind}", f"{LINK}projects.locations.endpoints"
+        )
+    if rollout.strategy != "all_at_once" and asked.settings.get("network"):
+        yield Refusal(
+            "rollout.strategy",
+            "an endpoint in a network holds one model: it can be switched all at once alone",
+            "https://docs.cloud.google.com/vertex-ai/docs/predictions/using-private-endpoints",
+        )
+
+
+def percents(shares: Mapping[str, int]) -> dict[str, int]:
+    """Return shares of basis points as whole percents, 100 in all; the largest takes what is lost by rounding."""
+    whole = {key: share * 100 // WHOLE for key, share in shares.items()}
+    if whole:
+        largest = max(whole, key=lambda key: shares[key])
+        whole[largest] += 100 - sum(whole.values())
+    return whole

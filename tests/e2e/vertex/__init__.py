@@ -1,0 +1,1 @@
+"""Commands on Vertex AI, as its double has it."""
