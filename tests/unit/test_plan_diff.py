@@ -128,6 +128,20 @@ def test_what_watches_and_what_is_followed_is_text_too() -> None:
     assert list(found).index("alarms.p99_latency") > list(found).index("endpoint.autoscaling.target[Reviews Load]")
 
 
+def test_a_machine_on_vertex_says_its_gpus_and_its_capacity() -> None:
+    """Each by preference, so that spot capacity that is given up is seen in the plan."""
+    [spot], [kept] = (
+        a_deployment(revisions=(ServedRevision(revision_of(a_content(machine=machine)), Role.STABLE, WHOLE),)).revisions
+        for machine in (("g2-standard-8+1xnvidia-l4+spot",), ("g2-standard-8+1xnvidia-l4", "n1-standard-4"))
+    )
+    found = changes(a_deployment(revisions=(kept,)), a_deployment(revisions=(spot,)))
+
+    assert (
+        Change("endpoint.machine", "g2-standard-8+1xnvidia-l4+spot", "g2-standard-8+1xnvidia-l4, n1-standard-4")
+        in found
+    )
+
+
 def test_an_alarm_that_is_gone_is_a_difference() -> None:
     """Someone deleted it by hand: the plan will have it back."""
     seen = replace(WATCHED, auxiliaries=WATCHED.auxiliaries[1:])

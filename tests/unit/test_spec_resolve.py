@@ -34,7 +34,7 @@ from mlscale.plan.diff import changes
 from mlscale.spec import fields as spec_fields
 from mlscale.spec.parse import parse
 from mlscale.spec.resolve import Digests, deployment_of, identity_of, ignored_by, wish_of
-from tests.unit.test_spec_mutations import CLOUD, FULL, VARIABLES
+from tests.unit.test_spec_mutations import CLOUD, FULL, VARIABLES, VERTEX
 
 DIGESTS = Digests(artifact="a1", handler="h1", requirements="r1", runtime="t1")
 
@@ -236,6 +236,93 @@ def test_what_is_the_same_for_sagemaker_is_no_difference(override: str) -> None:
     assert changes(asked_of_a_cloud(override), asked_of_a_cloud()) == ()
 
 
+GOOGLE_CONTENT = Content(
+    artifact="a1",
+    framework="sklearn",
+    framework_version="1.5",
+    environment={"OMP_NUM_THREADS": "1", "STAGE": "production"},
+    machine=("n1-standard-4", "n2-standard-4"),
+    health=Health("/ping", timedelta(minutes=20)),
+)
+GOOGLE_SETTINGS = {
+    "service_account": "serving@acme-ml.iam.gserviceaccount.com",
+    "encryption_key": "projects/acme-ml/locations/us-central1/keyRings/ml/cryptoKeys/serving",
+    "dedicated_endpoint": "true",
+    "request_logging": "10% to bq://acme-ml.serving.requests",
+}
+
+
+def asked_of_google(*overrides: str, env: str | None = None) -> Deployment:
+    """Return what the spec for Vertex AI asks for, with overrides laid over it."""
+    spec = parse(VERTEX.read_bytes(), VERTEX.name, variables={}, env=env, overrides=overrides)
+    return deployment_of(spec, Digests("a1", None, None, None), {"a1": "/models/a"})
+
+
+def test_a_spec_for_vertex_asks_for_everything_that_it_says() -> None:
+    """Machines by preference, targets, alarms, a dashboard, and the settings as text; no image yet."""
+    found = asked_of_google()
+    told = {"notify": "projects/acme-ml/notificationChannels/1234567890123456789"}
+
+    assert found == Deployment(
+        identity=Identity("vertex", "reviews", "acme-ml", "us-central1"),
+        kind=Kind.REALTIME,
+        revisions=(ServedRevision(revision_of(GOOGLE_CONTENT), Role.STABLE, WHOLE),),
+        scaling=Scaling(
+            min=2,
+            max=10,
+            target=(TargetPolicy(Metric.INVOCATIONS_PER_REPLICA, 600.0), TargetPolicy(Metric.CPU, 70.0)),
+        ),
+        labels={"team": "search", "project": "reviews-2"},
+        settings=GOOGLE_SETTINGS,
+        sources={"a1": "/models/a"},
+        auxiliaries=(
+            Auxiliary(AuxiliaryKind.ALARM, "p99_latency", {"above": "500ms", **told}),
+            Auxiliary(AuxiliaryKind.ALARM, "error_rate", {"above": "1%", **told}),
+            Auxiliary(AuxiliaryKind.ALARM, "no_invocations", {"for": "15m", **told}),
+            Auxiliary(AuxiliaryKind.DASHBOARD, "endpoint", {"shows": "requests, latency, machines"}),
+        ),
+        spec_hash=found.spec_hash,
+    )
+
+
+def test_the_overlays_of_the_spec_for_vertex_are_its_updates() -> None:
+    """Other machines or an image of one's own are another revision; a network is a setting of the endpoint."""
+    spec = parse(VERTEX.read_bytes(), VERTEX.name, variables={}, env="blue")
+    ids = {revision_id(asked_of_google(env=env)) for env in (None, "bigger", "gpu", "own")}
+
+    assert wish_of(spec) == RolloutWish("blue_green", timedelta(minutes=5))
+    assert len(ids) == 4
+    assert revision_id(asked_of_google(env="private")) == revision_id(asked_of_google())
+    assert asked_of_google(env="private").settings == {
+        "service_account": GOOGLE_SETTINGS["service_account"],
+        "encryption_key": GOOGLE_SETTINGS["encryption_key"],
+        "request_logging": GOOGLE_SETTINGS["request_logging"],
+        "network": "projects/123456789012/global/networks/ml",
+    }
+
+
+@pytest.mark.parametrize(
+    "override", ["vertex.uploads=gs://acme/elsewhere", "sagemaker.dashboard=true", "local.port=9000"]
+)
+def test_what_is_the_same_for_vertex_is_no_difference(override: str) -> None:
+    """Where files go, and other providers' settings, change nothing that is served."""
+    assert changes(asked_of_google(override), asked_of_google()) == ()
+
+
+@pytest.mark.parametrize(
+    ("override", "paths"),
+    [
+        ("vertex.service_account=other@acme-ml.iam.gserviceaccount.com", ["vertex.service_account"]),
+        ("vertex.dedicated_endpoint=false", ["vertex.dedicated_endpoint"]),
+        ("vertex.request_logging.share=20%", ["vertex.request_logging"]),
+        ("vertex.dashboard=false", ["dashboards.endpoint"]),
+    ],
+)
+def test_a_setting_of_vertex_is_a_difference_by_its_name_in_the_spec(override: str, paths: list[str]) -> None:
+    """A plan names the key that the user wrote."""
+    assert [each.path for each in changes(asked_of_google(override), asked_of_google())] == paths
+
+
 def test_an_image_of_ones_own_is_the_revisions_image() -> None:
     """The one that is named; a cloud's prebuilt one is not the spec's to say."""
     own = "123456789012.dkr.ecr.us-east-1.amazonaws.com/reviews:1.2"
@@ -258,6 +345,7 @@ def test_what_a_spec_says_in_vain_is_named() -> None:
     )
     assert ignored_by(bare) == ()
     assert ignored_by(parse(CLOUD.read_bytes(), CLOUD.name, variables={})) == ()
+    assert ignored_by(parse(VERTEX.read_bytes(), VERTEX.name, variables={})) == ()
 
 
 def test_identity_and_wish_are_what_the_spec_says() -> None:
