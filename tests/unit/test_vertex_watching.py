@@ -452,11 +452,6 @@ def test_only_what_is_ours_is_taken_away() -> None:
     assert watching.calls(REVIEWS, (), [*others.policies.values(), stranger], [], {}) == ()
 
 
-def test_policies_are_listed_by_the_deployments_label() -> None:
-    """The key has a dash, so it stands in quotes."""
-    assert watching.policy_filter("reviews") == 'user_labels."mlscale-name"="reviews"'
-
-
 MANY = " ".join(str(number) for number in range(17))
 
 
