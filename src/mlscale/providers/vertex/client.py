@@ -6,17 +6,26 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar
 
+from mlscale import __version__
 from mlscale.clock import Clock
 from mlscale.errors import ExtraMissing, MlscaleError, ProviderFailed, UsageError
 from mlscale.providers.contract import Progress
 from mlscale.providers.vertex.calls import Call
-from mlscale.providers.vertex.failures import code_of, failure_of, failure_of_status, is_absent, is_there_already
+from mlscale.providers.vertex.failures import (
+    code_of,
+    failure_of,
+    failure_of_status,
+    failure_of_storage,
+    is_absent,
+    is_there_already,
+)
 from mlscale.quantities import duration_of
 
 T = TypeVar("T")
@@ -26,60 +35,88 @@ PARALLEL = 8
 
 TIMEOUT_VARIABLE = "MLSCALE_CALL_TIMEOUT"
 TIMEOUT_S = 20.0
+"""No method of Vertex AI has a deadline of its own: without one a server that hangs is waited for without end."""
+
 PREDICT_TIMEOUT_S = 610.0
-"""A dedicated endpoint may take 10 minutes to answer (inferenceTimeout in the API reference); shared ones take one."""
+"""A dedicated endpoint may take 10 minutes to answer (API reference, inferenceTimeout), a shared one takes one."""
 
 TRIES = 5
 FIRST_PAUSE_S = 0.25
 TRY_WITHIN_S = 20.0
 """No try of a read begins later than this after the first."""
 
+CONNECT_S = 5.0
+STORAGE_TRIES = 5
+PART_SIZE = 16 << 20
+"""An upload above this goes in parts; Cloud Storage takes 10 000 of them, so up to 160 GB."""
+
+PARTS = 4
+"""Parts that are under way at once."""
+
+PART_TIMEOUT_S = 300.0
+TOLD_EVERY_S = 2.0
+
 VERTEX, GOOGLE = "MLSCALE_VERTEX_API_ENDPOINT", "MLSCALE_GOOGLE_API_ENDPOINT"
 """Other addresses for Vertex AI and for what else of Google's is asked; http:// is plain and anonymous."""
 
+STORAGE = "STORAGE_EMULATOR_HOST"
+"""Another address for Cloud Storage, asked anonymously; Google's own clients know it, too."""
+
+SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+
 DEPLOYED_MODEL = "x-vertex-ai-deployed-model-id"
-"""Where a RawPredict answer says which DeployedModel gave it: in its first metadata."""
+"""Where a RawPredict answer says which DeployedModel gave it: in its first metadata (API reference, rawPredict)."""
+
+OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.min_reconnect_backoff_ms", round(CONNECT_S * 1000)),
+)
+"""The first two are Google's own, and the last is how long connecting may take.
+
+By default gRPC connects anew after 1 s, then 1.6 s and so on up to 2 minutes, and fails all calls meanwhile: no try of
+ours would reach a service that is back.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Service:
     module: str
-    client: str
-    variable: str = GOOGLE
+    name: str
     host: str = ""
 
 
+_VERTEX = "google.cloud.aiplatform_v1"
+_MONITORING, _MONITORING_HOST = "google.cloud.monitoring_v3", "monitoring.googleapis.com"
 _SERVICES: Mapping[str, _Service] = {
-    "endpoint": _Service("google.cloud.aiplatform_v1", "EndpointServiceClient", VERTEX),
-    "model": _Service("google.cloud.aiplatform_v1", "ModelServiceClient", VERTEX),
-    "prediction": _Service("google.cloud.aiplatform_v1", "PredictionServiceClient", VERTEX),
-    "alert_policy": _Service(
-        "google.cloud.monitoring_v3", "AlertPolicyServiceClient", host="monitoring.googleapis.com"
-    ),
-    "notification_channel": _Service(
-        "google.cloud.monitoring_v3", "NotificationChannelServiceClient", host="monitoring.googleapis.com"
-    ),
-    "metric": _Service("google.cloud.monitoring_v3", "MetricServiceClient", host="monitoring.googleapis.com"),
-    "dashboard": _Service(
-        "google.cloud.monitoring_dashboard_v1", "DashboardsServiceClient", host="monitoring.googleapis.com"
-    ),
+    "endpoint": _Service(_VERTEX, "EndpointService"),
+    "model": _Service(_VERTEX, "ModelService"),
+    "prediction": _Service(_VERTEX, "PredictionService"),
+    "alert_policy": _Service(_MONITORING, "AlertPolicyService", _MONITORING_HOST),
+    "notification_channel": _Service(_MONITORING, "NotificationChannelService", _MONITORING_HOST),
+    "metric": _Service(_MONITORING, "MetricService", _MONITORING_HOST),
+    "dashboard": _Service("google.cloud.monitoring_dashboard_v1", "DashboardsService", _MONITORING_HOST),
     "logging": _Service(
-        "google.cloud.logging_v2.services.logging_service_v2", "LoggingServiceV2Client", host="logging.googleapis.com"
+        "google.cloud.logging_v2.services.logging_service_v2", "LoggingServiceV2", "logging.googleapis.com"
     ),
-    "project": _Service(
-        "google.cloud.resourcemanager_v3", "ProjectsClient", host="cloudresourcemanager.googleapis.com"
-    ),
+    "project": _Service("google.cloud.resourcemanager_v3", "Projects", "cloudresourcemanager.googleapis.com"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A long-running operation: whether it is over, and what came of it."""
+    """A long-running operation: whether it is over, and what came of it.
+
+    `metadata` and `response` have `@type` beside their fields; they are empty where there is none yet.
+    """
 
     name: str
     done: bool
     error: MlscaleError | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    response: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +130,12 @@ class Invoked:
 
 
 class Client:
-    """Google Cloud, for one project and region. Several threads may use it; nothing is loaded before the first use."""
+    """Google Cloud, for one project and region. Several threads may use it; nothing is loaded before the first use.
+
+    Requests and answers are protobuf's JSON, with field names in snake case and enums by name; what is not set is left
+    out. A name that Python has, too, comes with an underscore behind it (`type_`), and may be sent without. A request
+    that the API's messages do not allow is a bug of ours, and its error comes out as it is.
+    """
 
     def __init__(self, project: str, region: str, clock: Clock) -> None:
         """Raise UsageError where the call timeout in the environment is none."""
@@ -103,11 +145,15 @@ class Client:
         self._clock = clock
         self._timeout_s = _timeout_s(os.environ.get(TIMEOUT_VARIABLE, ""))
         self._making = threading.RLock()
-        self._made: dict[tuple[str, str], Any] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._channels: dict[str, Any] = {}
+        self._buckets: dict[tuple[str, float], Any] = {}
+        self._found: Any = None
+        self._reading = threading.BoundedSemaphore(PARALLEL)
 
     def read(self, service: str, method: str, **request: Any) -> dict[str, Any]:
         """Return what the service answers, tried again while that may help."""
-        return self._patiently(lambda: self._answer(service, method, request))
+        return self._patiently(service, lambda: self._answer(service, method, request))
 
     def find(self, service: str, method: str, **request: Any) -> dict[str, Any] | None:
         """Return what `read` does; None where the service says that it is not there."""
@@ -118,17 +164,28 @@ class Client:
                 return None
             raise
 
-    def pages(self, service: str, method: str, **request: Any) -> list[dict[str, Any]]:
-        """Return what every page of a list has, in order."""
-        return self._patiently(lambda: self._listed(service, method, request))
-
     def page(self, service: str, method: str, **request: Any) -> dict[str, Any]:
         """Return one page of a list as it comes, with `next_page_token` where there is another."""
-        return self._patiently(lambda: self._one_page(service, method, request))
+        return self._patiently(service, lambda: _plain(self._page(service, method, request)[0]))
+
+    def pages(self, service: str, method: str, **request: Any) -> list[dict[str, Any]]:
+        """Return what every page of a list has, in order; each page is a read of its own."""
+        found: list[dict[str, Any]] = []
+        token = ""
+        while True:
+            asked = request | ({"page_token": token} if token else {})
+            items, token = self._patiently(service, partial(self._items, service, method, asked))
+            found += items
+            if not token:
+                return found
 
     def change(self, call: Call) -> dict[str, Any]:
         """Return what the service answers to the one try of `call`."""
         return self._answer(call.service, call.method, call.request)
+
+    def begin(self, call: Call) -> str:
+        """Return the name of the operation that the one try of `call` began."""
+        return str(self._called(call.service, call.method, call.request).operation.name)
 
     def create(self, call: Call) -> str:
         """Begin to make what `call` makes, and return the operation; empty where one of that name is there already."""
@@ -148,121 +205,127 @@ class Client:
                 return ""
             raise
 
-    def begin(self, call: Call) -> str:
-        """Return the name of the operation that the one try of `call` began."""
-        client = self._client(call.service)
-        with _errors_of(call.method):
-            begun = getattr(client, call.method)(request=dict(call.request), retry=None, timeout=self._call_s())
-        return str(begun.operation.name)
-
     def operation(self, name: str) -> Operation:
         """Return how far an operation is.
 
         Raises:
             ProviderFailed: nobody knows it any more.
         """
-        from google.longrunning import operations_pb2
-
-        request = operations_pb2.GetOperationRequest(name=name)
-        client = self._client("endpoint")
-
-        def seen() -> Operation:
-            with _errors_of("get_operation"):
-                found = client.get_operation(request, retry=None, timeout=self._call_s())
-            return self._seen(found, name)
-
-        return self._patiently(seen)
+        return _seen(self._patiently("endpoint", partial(self._longrunning, "get_operation", name)))
 
     def operations(self, resource: str) -> list[Operation]:
         """Return the operations that go on at a resource; none where the server keeps no list of them."""
-        from google.longrunning import operations_pb2
-
-        client = self._client("endpoint")
-        request = operations_pb2.ListOperationsRequest(name=resource)
-
-        def listed() -> list[Operation]:
-            with _errors_of("list_operations"):
-                found = client.list_operations(request, retry=None, timeout=self._call_s())
-            return [self._seen(each, each.name) for each in found.operations]
-
+        found: list[Operation] = []
+        token = ""
         try:
-            return [each for each in self._patiently(listed) if not each.done]
+            while True:
+                page = self._patiently("endpoint", partial(self._longrunning, "list_operations", resource, token))
+                found += [_seen(each) for each in page.operations if not each.done]
+                token = page.next_page_token
+                if not token:
+                    return found
         except MlscaleError as error:
-            if code_of(error.__cause__) in ("UNIMPLEMENTED", "NOT_FOUND"):
+            if code_of(error.__cause__) in {"UNIMPLEMENTED", "NOT_FOUND"}:
                 return []
             raise
 
     def raw_predict(self, endpoint: str, body: bytes, content_type: str, host: str = "") -> Invoked:
-        """Return what the endpoint answers; `host` is a dedicated endpoint's own address."""
+        """Return what the endpoint answers; `host` is a dedicated endpoint's own address.
+
+        A prediction may cost or count, so it is tried once.
+        """
+        client = self._client("prediction", host)
         from google.api import httpbody_pb2
+        from google.api_core.gapic_v1.routing_header import to_grpc_metadata
         from google.cloud.aiplatform_v1 import RawPredictRequest
 
-        request = RawPredictRequest(
-            endpoint=endpoint, http_body=httpbody_pb2.HttpBody(content_type=content_type, data=body)
-        )
-        # Google's own client keeps the metadata to itself, so the method is called on its channel.
-        transport = self._client("prediction", host).transport
-        stub = transport.grpc_channel.unary_unary(
-            "/google.cloud.aiplatform.v1.PredictionService/RawPredict",
-            request_serializer=RawPredictRequest.serialize,
-            response_deserializer=httpbody_pb2.HttpBody.FromString,
-        )
-        metadata = [("x-goog-request-params", f"endpoint={endpoint}")]
-        with _errors_of("raw_predict"):
-            answer, call = stub.with_call(request, timeout=self._timeout_s or PREDICT_TIMEOUT_S, metadata=metadata)
-        told = dict(call.initial_metadata())
-        return Invoked(200, answer.content_type, answer.data, str(told.get(DEPLOYED_MODEL, "")))
+        said = httpbody_pb2.HttpBody(content_type=content_type, data=body)
+        request = RawPredictRequest(endpoint=endpoint, http_body=said)
+        with _errors_of(_doing("prediction", "raw_predict")):
+            # The client keeps what comes before the answer to itself; its transport does not.
+            answer, call = client.transport.raw_predict.with_call(
+                request,
+                timeout=self._timeout_s or PREDICT_TIMEOUT_S,
+                metadata=[to_grpc_metadata((("endpoint", endpoint),))],
+            )
+        before = dict(call.initial_metadata() or ())
+        return Invoked(200, answer.content_type, answer.data, str(before.get(DEPLOYED_MODEL, "")))
 
     def upload(self, file: Path, place: str, progress: Progress) -> None:
-        """Write `file` to `place` (`gs://bucket/key`), whole or not at all."""
+        """Write `file` to `place` (`gs://bucket/key`), whole or not at all.
+
+        Its parts are tried again by obstore, which throws them away where it fails: what is uploaded has a name of its
+        own, so a late write harms nobody.
+        """
         bucket, key = _bucket_and_key(place)
-        progress(f"{file.name}, {file.stat().st_size / 1e6:.1f} MB")
+        store = self._bucket(bucket, self._timeout_s or PART_TIMEOUT_S)
         import obstore
 
-        with _storage_errors(place):
-            obstore.put(self._bucket(bucket), key, file)
+        with file.open("rb") as content:
+            told = _Told(content, file.stat().st_size, progress, self._clock)
+            with _storage_errors(f"writing {place}", absent=False):
+                obstore.put(store, key, told, chunk_size=PART_SIZE, max_concurrency=PARTS)  # type: ignore[arg-type]
+        told.all()
 
     def is_there(self, place: str) -> bool:
         """Return whether there is an object at `place`."""
+        bucket, key = _bucket_and_key(place)
+        store = self._bucket(bucket, self._call_s)
         import obstore
 
-        bucket, key = _bucket_and_key(place)
         try:
-            with _storage_errors(place):
-                obstore.head(self._bucket(bucket), key)
+            with self._reading, _storage_errors(f"looking for {place}"):
+                obstore.head(store, key)
         except FileNotFoundError:
             return False
         return True
 
     def delete(self, place: str) -> None:
         """Delete the object at `place`; none there is no error."""
+        bucket, key = _bucket_and_key(place)
+        store = self._bucket(bucket, self._call_s)
         import obstore
 
-        bucket, key = _bucket_and_key(place)
-        try:
-            with _storage_errors(place):
-                obstore.delete(self._bucket(bucket), key)
-        except FileNotFoundError:
-            return
+        with suppress(FileNotFoundError), _storage_errors(f"deleting {place}"):
+            obstore.delete(store, key)
 
     def listed(self, place: str) -> list[str]:
-        """Return the places of all objects whose names begin with `place`."""
+        """Return the places of all objects whose names begin with `place`, sorted."""
+        bucket, prefix = _bucket_and_key(place)
+        store = self._bucket(bucket, self._call_s)
         import obstore
 
-        bucket, prefix = _bucket_and_key(place)
-        with _storage_errors(place):
-            pages = list(obstore.list(self._bucket(bucket), prefix))
-        return sorted(f"gs://{bucket}/{each['path']}" for page in pages for each in page)
+        folder = prefix.rpartition("/")[0]  # obstore's own prefix is of whole segments
+        with self._reading, _storage_errors(f"listing {place}", absent=False):
+            keys = [each["path"] for page in obstore.list(store, folder or None) for each in page]
+        return sorted(f"gs://{bucket}/{key}" for key in keys if key.startswith(prefix))
 
     def together(self, *reads: Callable[[], T]) -> list[T]:
-        """Return what each of `reads` returns, done side by side."""
+        """Return what each of `reads` returns, done side by side; a read may do the same with its own.
+
+        Raises:
+            MlscaleError: that of the first in order that failed; those that have not begun are left out.
+        """
         if len(reads) <= 1:
             return [read() for read in reads]
-        self._client("endpoint")  # its modules are loaded by one thread
-        with ThreadPoolExecutor(min(PARALLEL, len(reads)), thread_name_prefix="read") as pool:
+        pool = ThreadPoolExecutor(min(PARALLEL, len(reads)), thread_name_prefix="read")
+        try:
             return [future.result() for future in [pool.submit(read) for read in reads]]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _patiently(self, read: Callable[[], T]) -> T:
+    @property
+    def _call_s(self) -> float:
+        return self._timeout_s or TIMEOUT_S
+
+    def _patiently(self, service: str, once: Callable[[], T]) -> T:
+        """Return what `once` does, done again while its failure may pass by itself."""
+        self._client(service)  # before a turn is taken: loading its modules takes long
+
+        def read() -> T:
+            with self._reading:
+                return once()
+
         started, pause = self._clock.monotonic(), FIRST_PAUSE_S
         for _ in range(TRIES - 1):
             try:
@@ -275,100 +338,116 @@ class Client:
         return read()
 
     def _answer(self, service: str, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        client = self._client(service)
-        with _errors_of(method):
-            answer = getattr(client, method)(request=dict(request), retry=None, timeout=self._call_s())
+        answer = self._called(service, method, request)
         return {} if answer is None else _plain(answer)
 
-    def _listed(self, service: str, method: str, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _called(self, service: str, method: str, request: Mapping[str, Any]) -> Any:
         client = self._client(service)
-        with _errors_of(method):
-            pager = getattr(client, method)(request=dict(request), retry=None, timeout=self._call_s())
-            return [_plain(each) for each in pager]
+        with _errors_of(_doing(service, method)):
+            return getattr(client, method)(request=dict(request), retry=None, timeout=self._call_s)
 
-    def _one_page(self, service: str, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        client = self._client(service)
-        with _errors_of(method):
-            pager = getattr(client, method)(request=dict(request), retry=None, timeout=self._call_s())
-            return _plain(next(iter(pager.pages)))
+    def _page(self, service: str, method: str, request: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Return one page, and the client's iterator that began with it."""
+        pager = self._called(service, method, request)
+        return next(iter(pager.pages)), pager
 
-    def _seen(self, operation: Any, name: str) -> Operation:
-        error = None
-        if operation.done and operation.HasField("error"):
-            from grpc import StatusCode
+    def _items(self, service: str, method: str, request: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
+        """Return what one page has, and the token of the next, empty if there is none."""
+        page, pager = self._page(service, method, request)
+        # Only the iterator knows which field of its pages has the items. Without the token it asks for no more of them.
+        token, page.next_page_token = page.next_page_token, ""
+        return [_plain(each) for each in pager], token
 
-            names = {code.value[0]: code.name for code in StatusCode}
-            status = operation.error
-            error = failure_of_status(names.get(status.code, "UNKNOWN"), status.message, name.rpartition("/")[0])
-        return Operation(name, bool(operation.done), error)
+    def _longrunning(self, method: str, name: str, token: str = "") -> Any:
+        """Return what the service says about operations; whichever client of Vertex AI is asked, it is the same."""
+        client = self._client("endpoint")
+        from google.longrunning import operations_pb2
 
-    def _call_s(self) -> float:
-        return self._timeout_s or TIMEOUT_S
+        request = (
+            operations_pb2.ListOperationsRequest(name=name, filter="done=false", page_token=token)
+            if method == "list_operations"
+            else operations_pb2.GetOperationRequest(name=name)
+        )
+        with _errors_of(_doing("", method)):
+            return getattr(client, method)(request, retry=None, timeout=self._call_s)
 
     def _client(self, service: str, host: str = "") -> Any:
-        with self._making:
-            made = self._made.get((service, host))
-            if made is None:
-                made = self._made[service, host] = self._new(_SERVICES[service], host)
+        """Return Google's client of `service`, which tries a call once and has no deadline of its own."""
+        made = self._clients.get((service, host))
+        if made is None:
+            with self._making:
+                made = self._clients.get((service, host))
+                if made is None:
+                    made = self._clients[service, host] = self._made(_SERVICES[service], host)
         return made
 
-    def _new(self, service: _Service, host: str) -> Any:
-        try:
-            module = import_module(service.module)
-            import grpc
-        except ImportError as error:
-            raise ExtraMissing(
-                "an optional package is not installed",
-                why=f"{service.module} talks to Google Cloud",
-                hint="pip install 'mlscale[vertex]'",
-            ) from error
-        kind = getattr(module, service.client)
-        chosen = os.environ.get(service.variable, "")
-        default = service.host or f"{self.region}-aiplatform.googleapis.com"
-        if chosen.startswith("http://"):
-            channel = self._channel(chosen.removeprefix("http://").rstrip("/"), grpc)
-            return kind(transport=kind.get_transport_class("grpc")(channel=channel))
-        place = chosen.removeprefix("https://").rstrip("/") or host or default
-        with _errors_of("reading the credentials of Google Cloud"):
-            return kind(client_options={"api_endpoint": place})
+    def _made(self, service: _Service, host: str) -> Any:
+        module = _imported(service.module)
+        from google.api_core.gapic_v1.client_info import ClientInfo
 
-    def _channel(self, place: str, grpc: Any) -> Any:
-        """Return the plain channel to `place`: one for all services there."""
-        key = ("channel", place)
-        if key not in self._made:
-            self._made[key] = grpc.insecure_channel(place)
-        return self._made[key]
+        kind = getattr(module, f"{service.name}Client")
+        chosen = os.environ.get(GOOGLE if service.host else VERTEX, "").rstrip("/")
+        place = chosen or host or service.host or f"{self.region}-aiplatform.googleapis.com"
+        info = ClientInfo(user_agent=f"mlscale/{__version__}")
+        transport = kind.get_transport_class("grpc")
+        if place not in self._channels and place.startswith("http://"):
+            self._channels[place] = _plain_channel(place.removeprefix("http://"))
+        if place not in self._channels:
+            with _errors_of("reading the credentials of Google Cloud"):
+                first = kind(
+                    credentials=self._credentials(),
+                    transport=partial(transport, channel=partial(_channel, transport)),
+                    client_options={"api_endpoint": place.removeprefix("https://")},
+                    client_info=info,
+                )
+            self._channels[place] = first.transport.grpc_channel
+            return first
+        return kind(transport=transport(channel=self._channels[place], client_info=info), client_info=info)
 
-    def _bucket(self, bucket: str) -> Any:
-        from obstore.store import from_url
+    def _credentials(self) -> Any:
+        """Return what google-auth finds, once: it may ask the metadata server of a machine in the cloud."""
+        with self._making:
+            if self._found is None:
+                import warnings
 
-        host = os.environ.get("STORAGE_EMULATOR_HOST", "")
-        options: dict[str, Any] = {"client_options": {"allow_http": True}}
+                import google.auth
+
+                # It says so on stderr at every start where a user's own credentials name no project; a service that
+                # minds refuses, and failures.py says what to do.
+                warnings.filterwarnings("ignore", "Your application has authenticated using end user credentials")
+                self._found, _ = google.auth.default(scopes=SCOPES)
+            return self._found
+
+    def _bucket(self, bucket: str, timeout_s: float) -> Any:
+        """Return obstore's store of a bucket, whose requests each take `timeout_s` at most."""
+        with self._making:
+            made = self._buckets.get((bucket, timeout_s))
+            if made is None:
+                made = self._buckets[bucket, timeout_s] = self._opened(bucket, timeout_s)
+        return made
+
+    def _opened(self, bucket: str, timeout_s: float) -> Any:
+        from datetime import timedelta
+
+        from obstore.store import GCSStore
+
+        host = os.environ.get(STORAGE)
+        options: dict[str, Any] = {
+            "client_options": {
+                "allow_http": bool(host),
+                "timeout": timedelta(seconds=timeout_s),
+                "connect_timeout": timedelta(seconds=min(timeout_s, CONNECT_S)),
+            },
+            "retry_config": {"max_retries": STORAGE_TRIES - 1, "retry_timeout": timedelta(seconds=TRY_WITHIN_S)},
+        }
         if host:
             # A token that is given is used as it is; with skip_signature obstore 0.12 still asks for one to write.
             options |= {"base_url": host if "://" in host else f"http://{host}", "bearer_token": "emulator"}
-        with self._making:
-            if ("bucket", bucket) not in self._made:
-                with _storage_errors(bucket):
-                    self._made["bucket", bucket] = from_url(f"gs://{bucket}", **options)
-        return self._made["bucket", bucket]
-
-
-def _plain(message: Any) -> dict[str, Any]:
-    """Return a message as a dict: field names in snake case, enums by name, what is not set left out."""
-    kind = type(message)
-    if hasattr(kind, "to_dict"):
-        plain: dict[str, Any] = kind.to_dict(
-            message,
-            preserving_proto_field_name=True,
-            use_integers_for_enums=False,
-            always_print_fields_with_no_presence=False,
-        )
-        return plain
-    from google.protobuf.json_format import MessageToDict
-
-    found: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
-    return found
+        else:
+            _imported("google.auth")
+            with _errors_of("reading the credentials of Google Cloud"):
+                options["credential_provider"] = _Token(self._credentials())
+        return GCSStore(bucket, **options)
 
 
 def _timeout_s(text: str) -> float | None:
@@ -385,6 +464,66 @@ def _timeout_s(text: str) -> float | None:
     return seconds
 
 
+def _doing(service: str, method: str) -> str:
+    """Return a method as the API's reference names it, `EndpointService.DeployModel`."""
+    owner = _SERVICES[service].name if service else "Operations"
+    return f"{owner}.{''.join(word.capitalize() for word in method.split('_'))}"
+
+
+def _imported(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ExtraMissing(
+            "an optional package is not installed",
+            why=f"{module} talks to Google Cloud",
+            hint="pip install 'mlscale[vertex]'",
+        ) from error
+
+
+def _plain_channel(place: str) -> Any:
+    import grpc
+
+    # gRPC goes by http_proxy for every address, those of this machine too.
+    return grpc.insecure_channel(place, [*OPTIONS, ("grpc.enable_http_proxy", 0)])
+
+
+def _channel(transport: Any, host: str, **settings: Any) -> Any:
+    """Return the channel that Google's client would make, which connects anew more often."""
+    return transport.create_channel(host, **(settings | {"options": list(OPTIONS)}))
+
+
+def _seen(found: Any) -> Operation:
+    metadata, response = _unpacked(found.metadata), _unpacked(found.response)
+    kind = str(metadata.get("@type", "")).rpartition(".")[2].removesuffix("OperationMetadata")
+    error = None
+    if found.done and found.HasField("error"):
+        from grpc import StatusCode
+
+        names = {code.value[0]: code.name for code in StatusCode}
+        error = failure_of_status(names.get(found.error.code, "UNKNOWN"), found.error.message, kind)
+    return Operation(found.name, bool(found.done), error, metadata, response)
+
+
+def _unpacked(packed: Any) -> dict[str, Any]:
+    """Return what an Any has in it; of a message that no loaded client knows its type alone."""
+    if not packed.type_url:
+        return {}
+    try:
+        return _plain(packed)
+    except TypeError:
+        return {"@type": packed.type_url}
+
+
+def _plain(message: Any) -> dict[str, Any]:
+    """Return a message as a dict."""
+    from google.protobuf.json_format import MessageToDict
+
+    raw = type(message).pb(message) if hasattr(type(message), "pb") else message
+    plain: dict[str, Any] = MessageToDict(raw, preserving_proto_field_name=True)
+    return plain
+
+
 def _bucket_and_key(place: str) -> tuple[str, str]:
     scheme, _, rest = place.partition("://")
     bucket, _, key = rest.partition("/")
@@ -395,31 +534,84 @@ def _bucket_and_key(place: str) -> tuple[str, str]:
 
 @contextmanager
 def _errors_of(doing: str) -> Iterator[None]:
-    from google.api_core.exceptions import GoogleAPICallError, RetryError, from_grpc_error
+    from google.api_core.exceptions import GoogleAPIError, from_grpc_error
     from google.auth.exceptions import GoogleAuthError
     from grpc import RpcError
 
     try:
         yield
-    except (GoogleAPICallError, RetryError, GoogleAuthError) as error:
+    except (GoogleAPIError, GoogleAuthError) as error:
         raise failure_of(error, doing) from error
     except RpcError as error:
-        known: GoogleAPICallError = cast("Any", from_grpc_error)(error)
+        known = from_grpc_error(error)
         raise failure_of(known, doing) from known
 
 
 @contextmanager
-def _storage_errors(place: str) -> Iterator[None]:
+def _storage_errors(doing: str, *, absent: bool = True) -> Iterator[None]:
+    """Translate obstore's errors; with `absent` an object that is not there is for the caller."""
     from obstore.exceptions import BaseError
 
     try:
         yield
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        if absent and "NoSuchBucket" not in str(error):
+            raise
+        raise failure_of_storage(error, doing) from error
     except BaseError as error:
-        raise ProviderFailed(
-            "Cloud Storage could not do it",
-            why=f"{place}: {str(error).splitlines()[0]}",
-            hint="mlscale doctor",
-            retryable=True,
-        ) from error
+        raise failure_of_storage(error, doing) from error
+
+
+class _Token:
+    """Gives obstore the token that the other calls have."""
+
+    def __init__(self, credentials: Any) -> None:
+        self._credentials = credentials
+        self._asking = threading.Lock()
+
+    def __call__(self) -> dict[str, Any]:
+        """Return a token, and when it ends."""
+        from datetime import UTC
+
+        from google.auth.transport.requests import Request
+
+        with self._asking:
+            if not self._credentials.valid:
+                self._credentials.refresh(Request())
+            ends = self._credentials.expiry  # in UTC, without saying so
+        return {"token": self._credentials.token, "expires_at": ends and ends.replace(tzinfo=UTC)}
+
+
+@dataclass
+class _Told:
+    """A file that tells now and then how far it is: what was read of it less what may still be under way."""
+
+    content: IO[bytes]
+    size: int
+    progress: Progress
+    clock: Clock
+    last_s: float | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes."""
+        now = self.clock.monotonic()
+        sent = self.content.tell() - PARTS * PART_SIZE
+        if sent > 0 and (self.last_s is None or now >= self.last_s + TOLD_EVERY_S):
+            self.last_s = now
+            self._tell(sent)
+        return self.content.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go elsewhere; obstore asks for the size this way."""
+        return self.content.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return where it is."""
+        return self.content.tell()
+
+    def all(self) -> None:
+        """Say that all of it is there."""
+        self._tell(self.size)
+
+    def _tell(self, sent: int) -> None:
+        self.progress(f"{sent / 1e6:.1f} of {self.size / 1e6:.1f} MB uploaded")
