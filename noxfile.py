@@ -11,7 +11,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "kill", "docker"]
 
-KILLS = ("tests/e2e/test_kill.py", "tests/e2e/sagemaker/test_kill.py")
+KILLS = ("tests/e2e/test_kill.py", "tests/e2e/sagemaker/test_kill.py", "tests/e2e/vertex/test_kill.py")
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 

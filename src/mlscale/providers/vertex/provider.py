@@ -64,6 +64,9 @@ LOG_LINES = 20
 
 ALL = 100
 
+APPEARS = "appears"
+"""The operation of what somebody else makes, and whose name nobody here knows."""
+
 
 class Vertex:
     """The contract, on Vertex AI in one project and region; `uploads` is the place of the models' files."""
@@ -167,10 +170,11 @@ class Vertex:
             case Adopt():
                 for call in reading.adoption_calls(self._client, payload.identity, payload.labels):
                     self._client.change(call)
-            case MakeModel() | MakeEndpoint() | Undeploy() | RemoveEndpoint() | RemoveModel():
-                if self.is_done(step):
-                    return DONE
-                return Outcome(Work.RUNNING, self._client.begin(_call(payload)))
+            case MakeModel() | MakeEndpoint():
+                return DONE if self.is_done(step) else self._made(payload)
+            case Undeploy() | RemoveEndpoint() | RemoveModel():
+                operation = "" if self.is_done(step) else self._client.remove(_call(payload))
+                return Outcome(Work.RUNNING, operation) if operation else DONE
             case _:
                 assert_never(payload)
         return DONE
@@ -224,6 +228,8 @@ class Vertex:
                 return self._baked(payload, operation)
             case Deploy():
                 return self._deploying(payload, operation)
+            case MakeModel() | MakeEndpoint() if operation == APPEARS:
+                return DONE if self.is_done(step) else self._made(payload)
             case _:
                 found = self._client.operation(operation)
                 if found.error is not None:
@@ -299,7 +305,10 @@ class Vertex:
             if not source.is_dir():
                 artifact.copy(source, model)
             files = {file.relative_to(model).as_posix(): file for file in artifact.files(model)}
-            if missing := images.missing_file(content.framework, list(files)):
+            missing = (
+                images.missing_file(content.framework, list(files)) if images.is_prebuilt(str(content.image)) else None
+            )
+            if missing:
                 raise Unsupported(
                     "the model's files are not as Vertex AI reads them", why=missing, hint="mlscale validate"
                 )
@@ -327,6 +336,14 @@ class Vertex:
                 hint="undeploy it, or change the model's environment, which makes another revision",
             )
         return found is not None
+
+    def _made(self, payload: MakeModel | MakeEndpoint) -> Outcome:
+        """Begin to make something; where a run that was cut off has begun to, wait until it is there.
+
+        While it is being made, Google says both that it is not there and that it can't be made again.
+        """
+        operation = self._client.create(_call(payload))
+        return Outcome(Work.RUNNING, operation or APPEARS, "" if operation else "another run has begun to make it")
 
     def _deployed_on(self, payload: Deploy, number: int) -> Outcome:
         """Begin to deploy on the machine of that number; its number stands before the operation's name."""

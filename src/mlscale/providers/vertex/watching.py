@@ -60,15 +60,6 @@ def dashboard_name(name: str) -> str:
     return f"mlscale-{name}"
 
 
-def policy_filter(name: str) -> str:  # noqa: ARG001 - as the others are asked for
-    """Return the filter that lists the alert policies of the deployment `name`: none, so that all are listed.
-
-    How a filter names a label whose key has a dash is written nowhere. One that finds nothing would make every policy
-    again; a project has 2000 policies at most, and ours are chosen by `auxiliaries_of` and `calls`.
-    """
-    return ""
-
-
 def refusals(auxiliaries: Sequence[Auxiliary]) -> tuple[Refusal, ...]:
     """Return what of `auxiliaries` Cloud Monitoring can't do, each with its reason."""
     return tuple(_refused(auxiliaries))
