@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+)
+from pydantic_core import core_schema
 
 from mlscale.quantities import (
     DURATION_PATTERN,
@@ -144,15 +152,57 @@ def _share(value: float) -> float:
     return value
 
 
-def _like(pattern: str, noun: str, example: str) -> AfterValidator:
-    """Return the check that a text is of a form, which says what it should be otherwise."""
+class _Form:
+    """How a value is written: read, checked and put into text again; `schema` is what an editor is told, None the usual.
+
+    pydantic's own pieces of metadata say the same one by one, and it looks into each of them at every start.
+    """
+
+    def __init__(
+        self,
+        schema: dict[str, Any] | None,
+        *checks: Callable[[Any], Any],
+        read: Callable[[Any], Any] | None = None,
+        text: Callable[[Any], str] | None = None,
+    ) -> None:
+        self._schema = schema
+        self._checks = checks
+        self._read = read
+        self._text = text
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        found = handler(source)
+        if self._read is not None:
+            written = None
+            if self._text is not None:
+                text = core_schema.str_schema()
+                written = core_schema.plain_serializer_function_ser_schema(self._text, return_schema=text)
+            found = core_schema.no_info_before_validator_function(self._read, found, serialization=written)
+        for check in self._checks:
+            found = core_schema.no_info_after_validator_function(check, found)
+        return found
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(schema) if self._schema is None else dict(self._schema)
+
+
+def _text_like(pattern: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{pattern}$"}
+
+
+def _like(pattern: str, noun: str, example: str, *more: Callable[[Any], Any], longest: int = 4096) -> _Form:
+    """Return the form of a text that matches `pattern`; one that does not is told what it should be."""
 
     def check(value: str) -> str:
+        if len(value) > longest:
+            raise ValueError(f"it has {len(value):,} characters, {longest:,} at most")
         if not re.fullmatch(pattern, value):
             raise ValueError(f"{value[:60]!r} is no {noun}: write it like {example}")
         return value
 
-    return AfterValidator(check)
+    return _Form(_text_like(pattern), check, *more)
 
 
 def _folder(place: str) -> str:
@@ -271,10 +321,6 @@ def _timezone(value: str) -> str:
     return value
 
 
-def _pattern(pattern: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
-
-
 # The words of deployment.Kind and deployment.Metric; a test holds that. Nothing else of that module is needed here, and
 # making its dataclasses takes a twentieth of the time of `mlscale validate`.
 Kind: TypeAlias = Literal["realtime", "serverless", "async"]
@@ -289,133 +335,77 @@ Framework: TypeAlias = Literal[
 ]
 
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    PlainSerializer(duration_text, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": f"^(?=.){DURATION_PATTERN}$"}),
-]
-Lasting = Annotated[Duration, AfterValidator(_lasting)]
+Duration = Annotated[timedelta, _Form(_text_like(rf"(?=.){DURATION_PATTERN}"), read=_duration, text=duration_text)]
+Lasting = Annotated[Duration, _Form(None, _lasting)]
 Bound = Annotated[
     float,
     BeforeValidator(_bound),
     Field(allow_inf_nan=False),
-    AfterValidator(_in_range),
-    WithJsonSchema(
+    _Form(
         {
             "anyOf": [
                 {"type": "number", "minimum": 0, "maximum": LARGEST_BOUND},
                 {"type": "string", "pattern": f"^{PERCENT_PATTERN}$"},
             ]
-        }
+        },
+        _in_range,
     ),
 ]
-Size = Annotated[
-    int,
-    BeforeValidator(_size),
-    AfterValidator(_memory),
-    PlainSerializer(size_text, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": f"^{SIZE_PATTERN}$"}),
-]
-VariableName = Annotated[str, AfterValidator(_variable_name), _pattern(_VARIABLE)]
-VariableValue = Annotated[str, AfterValidator(_variable_value)]
-LabelKey = Annotated[str, AfterValidator(_label_key), _pattern(_LABEL_KEY)]
-LabelValue = Annotated[
-    str, AfterValidator(_label_value), WithJsonSchema({"type": "string", "maxLength": LONGEST_LABEL})
-]
-Version = Annotated[Literal[1], BeforeValidator(_version)]
-TargetValue = Annotated[Bound, AfterValidator(_reachable_target)]
-Cron = Annotated[str, AfterValidator(_cron), _pattern(_FIVE_FIELDS)]
-TimeZone = Annotated[str, AfterValidator(_timezone)]
-Image = Annotated[Text, _like(_REFERENCE, "image", "registry.example.com/ml/iris:1.2"), _pattern(_REFERENCE)]
-Source = Annotated[Text, AfterValidator(_source)]
-Workspace = Annotated[Text, AfterValidator(_workspace)]
-Host = Annotated[str, AfterValidator(_host)]
-Latency = Annotated[
-    timedelta,
-    BeforeValidator(_latency),
-    AfterValidator(_lasting),
-    PlainSerializer(latency_text, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": f"^{LATENCY_PATTERN}$"}),
-]
-Percentage = Annotated[
-    float,
-    BeforeValidator(_percentage),
-    AfterValidator(_share),
-    PlainSerializer(percent_text, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": f"^{PERCENT_PATTERN}$"}),
-]
-BucketPlace = Annotated[
-    str,
-    Field(max_length=512),
-    _like(_BUCKET, "place in S3", "s3://bucket/folder"),
-    AfterValidator(_folder),
-    _pattern(_BUCKET),
-]
-RoleArn = Annotated[
-    str,
-    Field(max_length=2048),
-    _like(_ROLE, "role", "arn:aws:iam::123456789012:role/sagemaker"),
-    _pattern(_ROLE),
-]
-TopicArn = Annotated[
-    str,
-    Field(max_length=1024),
-    _like(_TOPIC, "topic", "arn:aws:sns:us-east-1:123456789012:ml"),
-    _pattern(_TOPIC),
-]
+Size = Annotated[int, _Form(_text_like(SIZE_PATTERN), _memory, read=_size, text=size_text)]
+VariableName = Annotated[str, _Form(_text_like(_VARIABLE), _variable_name)]
+VariableValue = Annotated[str, _Form(None, _variable_value)]
+LabelKey = Annotated[str, _Form(_text_like(_LABEL_KEY), _label_key)]
+LabelValue = Annotated[str, _Form({"type": "string", "maxLength": LONGEST_LABEL}, _label_value)]
+Version = Annotated[Literal[1], _Form(None, read=_version)]
+TargetValue = Annotated[Bound, _Form(None, _reachable_target)]
+Cron = Annotated[str, _Form(_text_like(_FIVE_FIELDS), _cron)]
+TimeZone = Annotated[str, _Form(None, _timezone)]
+Image = Annotated[Text, _like(_REFERENCE, "image", "registry.example.com/ml/iris:1.2")]
+Source = Annotated[Text, _Form(None, _source)]
+Workspace = Annotated[Text, _Form(None, _workspace)]
+Host = Annotated[str, _Form(None, _host)]
+Latency = Annotated[timedelta, _Form(_text_like(LATENCY_PATTERN), _lasting, read=_latency, text=latency_text)]
+Percentage = Annotated[float, _Form(_text_like(PERCENT_PATTERN), _share, read=_percentage, text=percent_text)]
+BucketPlace = Annotated[str, _like(_BUCKET, "place in S3", "s3://bucket/folder", _folder, longest=512)]
+RoleArn = Annotated[str, _like(_ROLE, "role", "arn:aws:iam::123456789012:role/sagemaker", longest=2048)]
+TopicArn = Annotated[str, _like(_TOPIC, "topic", "arn:aws:sns:us-east-1:123456789012:ml", longest=1024)]
 Notified = Annotated[
     str,
-    Field(max_length=1024),
     _like(
         _NOTIFIED,
         "topic and no notification channel",
         "arn:aws:sns:us-east-1:123456789012:ml or projects/acme-ml/notificationChannels/123",
+        longest=1024,
     ),
-    _pattern(_NOTIFIED),
 ]
-Region = Annotated[str, _like(_REGION, "region", "us-east-1 or us-central1"), _pattern(_REGION)]
-Account = Annotated[str, _like(_ACCOUNT, "account", '"123456789012" or acme-ml'), _pattern(_ACCOUNT)]
-Subnet = Annotated[str, _like(_SUBNET, "subnet", "subnet-0a1b2c3d4e5f60718"), _pattern(_SUBNET)]
-SecurityGroup = Annotated[
-    str, _like(_SECURITY_GROUP, "security group", "sg-0a1b2c3d4e5f60718"), _pattern(_SECURITY_GROUP)
-]
-EncryptionKey = Annotated[str, _like(_KEY, "key", "alias/ml, or its id or ARN"), _pattern(_KEY)]
+Region = Annotated[str, _like(_REGION, "region", "us-east-1 or us-central1")]
+Account = Annotated[str, _like(_ACCOUNT, "account", '"123456789012" or acme-ml')]
+Subnet = Annotated[str, _like(_SUBNET, "subnet", "subnet-0a1b2c3d4e5f60718")]
+SecurityGroup = Annotated[str, _like(_SECURITY_GROUP, "security group", "sg-0a1b2c3d4e5f60718")]
+EncryptionKey = Annotated[str, _like(_KEY, "key", "alias/ml, or its id or ARN")]
 GooglePlace = Annotated[
-    str,
-    Field(max_length=512),
-    _like(_GOOGLE_BUCKET, "place in Cloud Storage", "gs://bucket/folder"),
-    AfterValidator(_folder),
-    _pattern(_GOOGLE_BUCKET),
+    str, _like(_GOOGLE_BUCKET, "place in Cloud Storage", "gs://bucket/folder", _folder, longest=512)
 ]
-ServiceAccount = Annotated[
-    str,
-    _like(_SERVICE_ACCOUNT, "service account", "serving@acme-ml.iam.gserviceaccount.com"),
-    _pattern(_SERVICE_ACCOUNT),
-]
+ServiceAccount = Annotated[str, _like(_SERVICE_ACCOUNT, "service account", "serving@acme-ml.iam.gserviceaccount.com")]
 GoogleNetwork = Annotated[
-    str,
-    _like(_GOOGLE_NETWORK, "network", "projects/123456789012/global/networks/ml, with the project's number"),
-    _pattern(_GOOGLE_NETWORK),
+    str, _like(_GOOGLE_NETWORK, "network", "projects/123456789012/global/networks/ml, with the project's number")
 ]
 GoogleKey = Annotated[
-    str,
-    _like(_GOOGLE_KEY, "key", "projects/acme-ml/locations/us-central1/keyRings/ml/cryptoKeys/serving"),
-    _pattern(_GOOGLE_KEY),
+    str, _like(_GOOGLE_KEY, "key", "projects/acme-ml/locations/us-central1/keyRings/ml/cryptoKeys/serving")
 ]
-Table = Annotated[str, _like(_TABLE, "table of BigQuery", "bq://project.dataset.table"), _pattern(_TABLE)]
+Table = Annotated[str, _like(_TABLE, "table of BigQuery", "bq://project.dataset.table")]
 Machine = Annotated[str, _like(_MACHINE, "machine type", "ml.c6i.xlarge or n1-standard-4")]
 Machines = Annotated[
     tuple[Machine, ...],
-    BeforeValidator(_several),
     Field(max_length=MOST_MACHINES),
-    WithJsonSchema(
+    _Form(
         {
             "anyOf": [
-                {"type": "string", "pattern": f"^{_MACHINE}$"},
-                {"type": "array", "items": {"type": "string", "pattern": f"^{_MACHINE}$"}, "maxItems": MOST_MACHINES},
+                _text_like(_MACHINE),
+                {"type": "array", "items": _text_like(_MACHINE), "maxItems": MOST_MACHINES},
             ]
-        }
+        },
+        read=_several,
     ),
 ]
 Capacity: TypeAlias = Literal["on_demand", "spot"]
