@@ -382,6 +382,7 @@ class Client:
         return made
 
     def _made(self, service: _Service, host: str) -> Any:
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC writes to stderr, its errors say as well
         module = _imported(service.module)
         from google.api_core.gapic_v1.client_info import ClientInfo
 

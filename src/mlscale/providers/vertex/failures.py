@@ -52,6 +52,9 @@ _NO_QUOTA_PROJECT = re.compile(r"(?i)quota project")
 _NO_METADATA = "Getting metadata from plugin failed with error: "
 """What gRPC makes of an error of google-auth, which writes the token into each call: UNAVAILABLE with these words."""
 
+_NO_PROVIDER = "credential provider: "
+"""What obstore makes of the same: UnauthenticatedError with these words."""
+
 _NO_NETWORK = re.compile(
     r"(?i)max retries exceeded|connection (refused|aborted|reset)|timed? ?out|name resolution|getaddr"
 )
@@ -61,8 +64,8 @@ _LONGEST_TEXT = 600
 _HIDDEN = (
     (re.compile(r"(?i)(://)[^/@\s]+@"), r"\1[hidden]@"),
     (re.compile(r"(?i)\b(bearer )\S+"), r"\1[hidden]"),
-    (re.compile(r"(?i)((?:token|signature|credential|secret\w*|private_?key\w*|password)['\"]?\s?[=:]\s?['\"]?)[^\s&\"',]+"),
-     r"\1[hidden]"),
+    (re.compile(r"(?i)((?:password|secret\w*|private_?key\w*)['\"]?\s?[=:]\s?['\"]?)[^\s&\"',]+"), r"\1[hidden]"),
+    (re.compile(r"(?i)((?:token|signature|credential)(?:=|['\"]\s?:\s?['\"]?))[^\s&\"',]+"), r"\1[hidden]"),
     (re.compile(r"\bya29\.[\w.-]+|\beyJ[\w-]+\.[\w-]+\.[\w-]*|\bAIza[\w-]{20,}|\b1//[\w-]{20,}"), "[token]"),
     (re.compile(r"-----BEGIN [A-Z ]*KEY-----.*?(-----END [A-Z ]*KEY-----|$)", re.DOTALL), "[key]"),
 )  # fmt: skip
@@ -113,12 +116,12 @@ def failure_of_storage(error: Exception, doing: str) -> MlscaleError:
         return ProviderFailed(
             "the bucket does not exist", why=why, hint="create it, or choose another with --workspace or vertex.bucket"
         )
+    if _NO_PROVIDER in text:
+        return _unknown_to_google(why, is_network=bool(_NO_NETWORK.search(text)))
     if type(error).__name__ == "UnauthenticatedError" or "401 Unauthorized" in text:
         return WrongCredentials("Google Cloud does not know these credentials", why=why, hint=LOGIN)
     if type(error).__name__ == "PermissionDeniedError" or "403 Forbidden" in text:
         return _denied(why)
-    if "credential" in text.lower() or "token request" in text:
-        return _unknown_to_google(why, is_network=bool(_NO_NETWORK.search(text)))
     if "error sending request" in text:
         return _silent(why)
     if re.search(r"status code: (429|5\d\d)", text):
