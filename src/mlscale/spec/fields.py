@@ -153,7 +153,7 @@ def _share(value: float) -> float:
 
 
 class _Form:
-    """How a value is written: read, checked and put into text again; `schema` is what an editor is told, None the usual.
+    """How a value is written: read, checked and put into text again; `schema` is what an editor sees, None the usual.
 
     pydantic's own pieces of metadata say the same one by one, and it looks into each of them at every start.
     """
