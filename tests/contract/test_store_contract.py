@@ -232,6 +232,17 @@ def test_refused_credentials_are_an_error_of_their_own() -> None:
     assert error.why == "s3://acme/x: 403 Forbidden"
 
 
+def test_credentials_that_have_expired_are_told_in_the_service_s_words() -> None:
+    """S3 says so with status 400, which obstore has no error type for; what it was asked for is left out."""
+    from obstore.exceptions import GenericError
+
+    said = "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+    error = bucket_failure("s3://acme/x", GenericError(f"Error performing PUT http://a/b in 1ms - 400: {said}"))
+
+    assert isinstance(error, WrongCredentials)
+    assert error.why == "s3://acme/x: ExpiredToken: The provided token has expired."
+
+
 def test_a_full_disk_is_told_with_what_to_do() -> None:
     """ENOSPC names the file and the way out."""
     full = OSError(28, "No space left on device", "/data/leases/.writing")

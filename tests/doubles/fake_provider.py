@@ -56,6 +56,7 @@ class Fault(StrEnum):
     BEFORE = "fails before it does anything"
     AFTER = "fails after it did everything"
     BUSY = "is refused twice as retryable, then works"
+    BUSY_EACH = "is refused as retryable at each of its seven calls, then works"
     ALWAYS_BUSY = "is refused as retryable for ever"
     LOST = "works, and its answer is lost"
     SILENT = "says done and did nothing"
@@ -211,6 +212,9 @@ class FakeProvider:
             raise ProviderFailed("the fake broke", why=f"before {step.key}")
         if fault is Fault.ALWAYS_BUSY:
             raise ProviderFailed("the fake is busy", why=step.key, retryable=True)
+        if fault is Fault.BUSY_EACH and self._refused.setdefault(step.key, 0) < 7:
+            self._refused[step.key] += 1
+            raise ProviderFailed("the fake is busy", why=f"call {self._refused[step.key]}", retryable=True)
         if fault in (Fault.BUSY, Fault.LOST) and self._refused.setdefault(step.key, 0) < 2:
             self._refused[step.key] += 1
             if fault is Fault.LOST:

@@ -188,6 +188,16 @@ def test_a_step_that_stays_busy_fails_at_last(engine: Engine) -> None:
     assert [each.retryable for each in failed if isinstance(each, StepFailed)] == [True]
 
 
+def test_a_step_of_many_calls_is_tried_as_long_as_it_comes_further(engine: Engine) -> None:
+    """Each of seven calls is refused once: the tries of one are not counted against the next."""
+    engine.provider.faults = {Op.CREATE: Fault.BUSY_EACH}
+
+    engine.deploy()
+
+    assert engine.serving() == [ONE]
+    assert [each for each in engine.clock.slept if each >= 0.5] == [0.5] * 7
+
+
 @pytest.mark.parametrize("op", [Op.ADD, Op.SHIFT])
 def test_done_without_effect_is_never_told_as_success(engine: Engine, op: Op) -> None:
     """A provider that says done and did nothing: what serves is read back, and the old revision stays."""

@@ -197,4 +197,4 @@ def _collect_garbage(session: Session, run: Run, carry_out: Callable[[Plan], Non
             if each.revision.id not in used:
                 revisions.forget(session.store, name, each.revision.id)
     except MlscaleError as error:
-        run.say("progress", "", name, f"files of old revisions stay: {error.why or error.what}")
+        run.say("progress", "", name, f"files of old revisions stay, until mlscale gc: {error.why or error.what}")

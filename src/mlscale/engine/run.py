@@ -22,7 +22,7 @@ SIDE_BY_SIDE = 8
 LONGEST_CALL_S = 20.0
 """A mutating call ends within this time; it starts only if the lease outlives it (DESIGN §5)."""
 
-TRIES = 5
+TRIES, MOST_TRIES = 5, 30
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 POLL_EVERY_S = 0.1
@@ -206,9 +206,10 @@ class Run:
     def _performed(self, step: Step[object]) -> Outcome:
         """Return what came of the step's call, made again while that may help.
 
-        Where the user gave a time it is tried until then, else a few times.
+        Where the user gave a time it is tried until then, else a few times in a row with the same failure: a step of
+        many calls may have each of them refused for a moment, and comes further each time.
         """
-        pause = FIRST_PAUSE_S
+        pause, in_vain, said = FIRST_PAUSE_S, 0, ""
         for tried in count(1):
             try:
                 if tried > 1 and self._provider.is_done(step):  # a call that failed for us may have worked over there
@@ -216,7 +217,11 @@ class Run:
                 self._lease.check(LONGEST_CALL_S)
                 return self._provider.perform(step, lambda text: self._heard(step, text))
             except ProviderFailed as error:
-                if not error.retryable or (tried >= TRIES and self._limit is None):
+                if error.why != said:
+                    pause, in_vain, said = FIRST_PAUSE_S, 0, error.why
+                in_vain += 1
+                over = in_vain >= TRIES or tried >= MOST_TRIES
+                if not error.retryable or (over and self._limit is None):
                     raise
                 self.say("retry", step.key, step.subject, f"{error.why}; again in {pause:g} s")
             self._clock.sleep(pause)

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,22 @@ NO_BUCKET = "NoSuchBucket"
 """The error code of both services: S3 API reference and Cloud Storage XML API reference, "Error responses"."""
 NO_CREDENTIALS = ("credential", "token request", "169.254.169.254")
 """Words of a failure to get credentials; the last is the clouds' metadata server, asked when nothing else has any."""
+SAID = re.compile(r"<Code>(?P<code>\w+)</Code>\s*<Message>(?P<message>[^<]*)</Message>")
+REFUSED = frozenset(
+    {
+        "AccessDenied",
+        "AllAccessDisabled",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidSecurity",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
+"""What a service says of credentials: as NO_BUCKET, the same pages. obstore has a type for it only where it is 401 or
+403, and not for a list."""
 
 REQUEST_TIMEOUT_S = 15
 CONNECT_TIMEOUT_S = 5
@@ -334,12 +351,15 @@ def bucket_failure(url: str, error: Exception) -> MlscaleError:
     own message.
     """
     text = str(error).partition("\n\nDebug source")[0]
-    why = f"{url}: {text.splitlines()[0] if text else type(error).__name__}"
+    said = SAID.search(text)
+    words = f"{said['code']}: {said['message']}" if said else (text.splitlines() or [type(error).__name__])[0]
+    why = f"{url}: {words}"
     if NO_BUCKET in text:
         return WorkspaceFailed(
             "the workspace's bucket does not exist", why=url, hint="create it, or choose another with --workspace"
         )
     denied = type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
+    denied = denied or (said is not None and said["code"] in REFUSED)
     if denied or any(word in text.lower() for word in NO_CREDENTIALS):
         return WrongCredentials("the workspace refuses these credentials", why=why, hint="mlscale doctor")
     if "error sending request" in text:
