@@ -1,8 +1,8 @@
 """How long the command line takes to start, against named peers in the same run.
 
-`mlscale --help` against a bare Typer app with two commands and its default help, and `mlscale validate` against
-importing what any such tool imports. Rounds are interleaved and a ratio is taken within each round, so that a machine
-that is busy for a while slows both sides.
+`mlscale --help` against a bare Typer app with two commands and its default help, `mlscale validate` against importing
+what any such tool imports, and what a command for Vertex AI imports against Google's high-level package for it. Rounds
+are interleaved and a ratio is taken within each round, so that a machine that is busy for a while slows both sides.
 
     python benchmarks/startup.py [--rounds 20]
 
@@ -49,6 +49,12 @@ def goodbye(name: str, formal: bool = False) -> None:
 app()
 '''
 
+VERTEX = """
+import google.cloud.aiplatform_v1, google.cloud.monitoring_dashboard_v1, google.cloud.monitoring_v3, grpc, obstore.store
+import mlscale.cli.app, mlscale.engine.apply, mlscale.providers.vertex.client
+"""
+"""What `mlscale deploy` loads where the provider is vertex, `logs` and `doctor` apart."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -86,6 +92,13 @@ def comparisons(folder: Path) -> Sequence[Comparison]:
             "import typer, yaml, pydantic",
             (sys.executable, "-c", "import typer, yaml, pydantic"),
             1.5,
+        ),
+        Comparison(
+            "imports for vertex",
+            (sys.executable, "-c", VERTEX),
+            "import google.cloud.aiplatform",
+            (sys.executable, "-c", "import google.cloud.aiplatform"),
+            0.75,
         ),
     )
 

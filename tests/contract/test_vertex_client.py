@@ -713,6 +713,46 @@ def test_without_its_packages_the_install_line_is_named(
     assert raised.value.hint == "pip install 'mlscale[vertex]'"
 
 
+LOADED = """
+import json, sys
+from mlscale.clock import SystemClock
+from mlscale.providers.vertex.client import Client
+client = Client("acme-ml", "us-central1", SystemClock())
+before = set(sys.modules)
+client.find("endpoint", "get_endpoint", name="projects/acme-ml/locations/us-central1/endpoints/reviews")
+vertex = set(sys.modules) - before
+client.pages("alert_policy", "list_alert_policies", name="projects/acme-ml")
+client.pages("dashboard", "list_dashboards", parent="projects/acme-ml")
+client.pages("logging", "list_log_entries", resource_names=["projects/acme-ml"])
+print(json.dumps([sorted(vertex), sorted(set(sys.modules) - before)]))
+"""
+
+
+def test_only_what_is_asked_is_loaded(double: Double) -> None:
+    """Of Google's packages the generated clients of v1 alone, each when it is called first."""
+    asked = subprocess.run(
+        [sys.executable, "-c", LOADED], env={**double.environment}, capture_output=True, text=True, check=True
+    )
+    vertex, all_services = (set(names) for names in json.loads(asked.stdout))
+
+    assert vertex & CLIENTS == {"google.cloud.aiplatform_v1"}
+    assert all_services & CLIENTS == {
+        "google.cloud.aiplatform_v1",
+        "google.cloud.monitoring_v3",
+        "google.cloud.monitoring_dashboard_v1",
+        "google.cloud.logging_v2",
+    }
+    assert not {"obstore", "pandas", "numpy"} & all_services
+
+
+CLIENTS = {
+    *("google.cloud.aiplatform", "google.cloud.aiplatform_v1", "google.cloud.aiplatform_v1beta1", "vertexai"),
+    *("google.cloud.bigquery", "google.cloud.storage", "google.genai", "google.cloud.resourcemanager_v3"),
+    *("google.cloud.monitoring_v3", "google.cloud.monitoring_dashboard_v1", "google.cloud.logging_v2"),
+}
+"""What the high-level package of Vertex AI imports, and the clients that are there besides."""
+
+
 ASKED = """
 from mlscale.clock import SystemClock
 from mlscale.providers.vertex.client import Client

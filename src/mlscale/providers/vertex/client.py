@@ -76,8 +76,8 @@ OPTIONS = (
 )
 """The first two are Google's own, and the last is how long connecting may take.
 
-By default gRPC connects anew after 1 s, then 1.6 s and so on up to 2 minutes, and fails all calls meanwhile: no try of
-ours would reach a service that is back.
+By default gRPC waits after each connection that failed for longer, from 1 s up to 2 minutes, and fails all calls
+meanwhile: for whoever polls, a network that is down would be down for half as long again.
 """
 
 
