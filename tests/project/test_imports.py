@@ -174,7 +174,7 @@ def test_validate_loads_of_ours_what_reads_a_spec() -> None:
 @pytest.mark.parametrize(
     ("words", "services"),
     [
-        (["status"], {"sts", "sagemaker", "cloudwatch"}),
+        (["status"], {"sts", "sagemaker", "cloudwatch", "s3"}),
         (["plan"], {"sts", "sagemaker", "cloudwatch", "iam", "s3", "service-quotas"}),
     ],
     ids=["status", "plan"],
