@@ -144,10 +144,10 @@ def label_calls(client: Client, identity: Identity, labels: Mapping[str, str]) -
     if endpoint is None:
         return ()
     have = endpoint.get("labels", {})
-    stale = {each for each in have.get(requests.LABELS, "").split("_") if each in have and each not in labels}
+    asked = requests.asked_labels(endpoint.get("description", ""))
+    stale = {each for each in asked if each in have and each not in labels}
     calls = []
-    own = (requests.REVISION, requests.SPEC_HASH, requests.LABELS, requests.WATCHED)
-    shared = {key: value for key, value in labels.items() if key not in own}
+    shared = {key: value for key, value in labels.items() if key == requests.NAME or key not in requests.OWN}
     for model in our_models(client, identity).values():
         its = model.get("labels", {})
         wanted = {key: value for key, value in its.items() if key not in stale} | shared
@@ -155,8 +155,9 @@ def label_calls(client: Client, identity: Identity, labels: Mapping[str, str]) -
             request = {"model": {"name": model["name"], "labels": wanted}, "update_mask": {"paths": ["labels"]}}
             calls.append(Call("model", "update_model", request))
     wanted = {key: value for key, value in have.items() if key not in stale} | dict(labels)
-    if wanted != have:
-        calls.append(update_endpoint(endpoint, labels=wanted))
+    said = requests.asked_text(labels)
+    if wanted != have or said != endpoint.get("description", ""):
+        calls.append(update_endpoint(endpoint, labels=wanted, description=said))
     return tuple(calls)
 
 
@@ -211,8 +212,8 @@ def adoption_calls(client: Client, identity: Identity, labels: Mapping[str, str]
                 "update_mask": {"paths": ["labels"]},
             }
             calls.append(Call("model", "update_model", request))
-    marked = {**have, **shared, requests.LABELS: "_".join(sorted(labels)) or "none"}
-    return (*calls, update_endpoint(endpoint, labels=marked))
+    said = requests.asked_text(shared)
+    return (*calls, update_endpoint(endpoint, labels={**have, **shared}, description=said))
 
 
 def last(name: str) -> str:

@@ -13,9 +13,12 @@ from mlscale.providers.contract import Refusal
 from mlscale.providers.vertex import images, machines, scaling
 from mlscale.quantities import percent_of
 
-NAME, REVISION, SPEC_HASH, LABELS = "mlscale-name", "mlscale-revision", "mlscale-spec-hash", "mlscale-labels"
+NAME, REVISION, SPEC_HASH = "mlscale-name", "mlscale-revision", "mlscale-spec-hash"
 WATCHED = "mlscale-watched"
 """The label of an endpoint that has alert policies or a dashboard, or had: only then Cloud Monitoring is asked."""
+
+OWN = frozenset({NAME, REVISION, SPEC_HASH, WATCHED})
+"""The labels that are ours."""
 
 FACTS: Sequence[str] = ("artifact", "framework", "framework_version", "handler", "requirements", "runtime")
 """What of a revision's content only the Model's description tells: labels can hold neither a dot nor a capital."""
@@ -106,7 +109,12 @@ def facts_of(description: str) -> Mapping[str, Any]:
 def endpoint(asked: Deployment, revision: str) -> dict[str, Any]:
     """Return the request of CreateEndpoint."""
     settings = asked.settings
-    made: dict[str, Any] = {"display_name": asked.identity.name, "labels": endpoint_labels(asked, revision)}
+    labels = endpoint_labels(asked, revision)
+    made: dict[str, Any] = {
+        "display_name": asked.identity.name,
+        "description": asked_text(labels),
+        "labels": labels,
+    }
     if network := settings.get("network"):
         made["network"] = network
     if key := settings.get("encryption_key"):
@@ -159,17 +167,27 @@ def our_labels(asked: Deployment) -> dict[str, str]:
 
 
 def endpoint_labels(asked: Deployment, revision: str, *, was_watched: bool = False) -> dict[str, str]:
-    """Return the labels of the endpoint; `revision` is the stable one.
-
-    Which of them the spec asked for is written down as well: an account may put labels of its own on everything.
-    """
+    """Return the labels of the endpoint; `revision` is the stable one."""
     return {
         **our_labels(asked),
         REVISION: revision,
         SPEC_HASH: asked.spec_hash,
-        LABELS: "_".join(sorted(asked.labels)) or "none",
         **({WATCHED: "yes"} if asked.auxiliaries or was_watched else {}),
     }
+
+
+def asked_text(labels: Mapping[str, str]) -> str:
+    """Return what an endpoint's description holds: which of its labels a spec asked for, as JSON.
+
+    An account may put labels of its own on everything, which are not ours to remove.
+    """
+    return json.dumps({"mlscale": {"labels": sorted(key for key in labels if key not in OWN)}})
+
+
+def asked_labels(description: str) -> Sequence[str]:
+    """Return the keys of the labels that a spec asked for, by the endpoint's description."""
+    found = facts_of(description).get("labels", ())
+    return [key for key in found if isinstance(key, str)]
 
 
 def refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, uploads: str) -> tuple[Refusal, ...]:

@@ -495,12 +495,12 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
     deployed = {each["id"]: each for each in endpoint.get("deployed_models", ())}
     own = deployed.get(stable.metric_dimension, {}) if stable else {}
     dedicated = own.get("dedicated_resources", {})
-    asked_labels = [each for each in labels.get(requests.LABELS, "").split("_") if each in labels]
+    asked = requests.asked_labels(endpoint.get("description", ""))
     return Deployment(
         identity=identity,
         revisions=revisions,
         scaling=scaling.scaling_of(dedicated) if dedicated else Scaling(0, 0),
-        labels={key: labels[key] for key in asked_labels},
+        labels={key: labels[key] for key in asked if key in labels},
         settings=_settings_of(endpoint, own),
         auxiliaries=watching.auxiliaries_of(identity, raw.policies, raw.dashboard),
         facts={
@@ -570,7 +570,7 @@ def content_of(model: Mapping[str, Any], deployed: Mapping[str, Any]) -> Content
         runtime=facts.get("runtime"),
         image=container.get("image_uri"),
         environment={each["name"]: each.get("value", "") for each in container.get("env", ())},
-        machine=listed if used in listed else (used,),
+        machine=listed if used in listed else tuple(each for each in (used,) if each),
         health=health,
     )
 
