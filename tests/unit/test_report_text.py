@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from mlscale.deployment import WHOLE, Identity, Live, Phase, Replica, Role, Scaling, ServedRevision, revision_of
+from mlscale.deployment import WHOLE, Identity, Kind, Live, Phase, Replica, Role, Scaling, ServedRevision, revision_of
 from mlscale.plan import make
 from mlscale.plan.steps import Change, Step, StepKind, Unknown
 from mlscale.report import text
@@ -76,7 +76,7 @@ def test_one_step_is_not_called_steps() -> None:
     assert text.plan(made, next_command="go").splitlines() == [
         "  + start     endpoint r",
         "    cost      +$0.00/h",
-        "1 step. To make them: go",
+        "1 step. To make it: go",
     ]
 
 
@@ -94,7 +94,7 @@ def test_long_lines_go_on_below_themselves() -> None:
         f"              {path}",
         "              is a pickle",
         "    cost      +$0.00/h",
-        "1 step. To make them: go",
+        "1 step. To make it: go",
     ]
 
 
@@ -173,6 +173,45 @@ def test_an_endpoint_without_revisions_has_no_table() -> None:
     bare = a_deployment(revisions=(), scaling=Scaling(min=2, max=2), phase=Phase.CHANGING)
 
     assert text.deployment(bare) == "fake/reviews  changing\naddress   none\nreplicas  2"
+
+
+def test_a_deployment_that_is_steady_tells_what_failed_before() -> None:
+    """A reason beside a deployment that serves is that of the last change, and reads so."""
+    reason = "the container did not answer"
+
+    steady = text.deployment(a_deployment(reason=reason)).splitlines()[0]
+    failed = text.deployment(a_deployment(reason=reason, phase=Phase.FAILED)).splitlines()[0]
+
+    assert steady == "fake/reviews  steady; the last change failed: the container did not answer"
+    assert failed == "fake/reviews  failed: the container did not answer"
+
+
+def test_a_serverless_deployment_has_workers_in_place_of_replicas() -> None:
+    """What it may grow to is said by workers and their memory, and nobody knows how many there are."""
+    revision = revision_of(a_content())
+    seen = a_deployment(
+        kind=Kind.SERVERLESS,
+        revisions=(ServedRevision(revision, Role.STABLE, WHOLE),),
+        scaling=Scaling(min=0, max=0),
+        settings={"serverless.memory": "4Gi", "serverless.concurrency": "20", "serverless.provisioned": "2"},
+    )
+
+    assert text.deployment(seen) == (
+        "fake/reviews  steady\n"
+        "address   none\n"
+        "workers   20 at most, 4Gi each, 2 kept warm\n"
+        "\n"
+        "REVISION    ROLE    TRAFFIC  READY  FRAMEWORK\n"
+        f"{revision.id}  stable  100%     -      {revision.content.framework}"
+    )
+
+
+def test_a_deployment_on_machines_names_them() -> None:
+    """The machine that is wanted comes first, then its fallbacks."""
+    revision = revision_of(a_content(machine=("ml.c6i.large", "ml.c5.large")))
+    seen = a_deployment(revisions=(ServedRevision(revision, Role.STABLE, WHOLE),))
+
+    assert "machine   ml.c6i.large, ml.c5.large" in text.deployment(seen).splitlines()
 
 
 def test_a_table_folds_only_its_last_column() -> None:

@@ -46,8 +46,13 @@ def fields(deployment: Deployment) -> Mapping[str, str]:
     found |= {f"endpoint.autoscaling.schedule[{n}]": _schedule_text(each) for n, each in enumerate(scaling.schedule)}
     found |= {f"{each.kind}s.{each.key}": _content_text(each) for each in deployment.auxiliaries}
     found |= {f"labels.{key}": value for key, value in sorted(deployment.labels.items())}
-    found |= {f"{deployment.identity.provider}.{key}": value for key, value in sorted(deployment.settings.items())}
+    found |= {_setting_path(deployment, key): value for key, value in sorted(deployment.settings.items())}
     return found
+
+
+def _setting_path(deployment: Deployment, key: str) -> str:
+    """Return where the spec has a setting: in the provider's section, or under `endpoint` if it belongs to a kind."""
+    return f"{'endpoint' if '.' in key else deployment.identity.provider}.{key}"
 
 
 def content_fields(content: Content) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 
-from mlscale.deployment import Deployment, ServedRevision
+from mlscale.deployment import Deployment, Kind, Phase, ServedRevision
 from mlscale.plan.diff import bounds_text, share_text, value_text
 from mlscale.plan.steps import Change, Plan, Step, StepKind, Unknown
 from mlscale.quantities import duration_text
@@ -36,9 +36,12 @@ def plan(made: Plan, *, next_command: str) -> str:
     rows = [line for step in made.steps for line in _step_lines(step)]
     rows += [line for warning in made.warnings for line in _hanging("  ! warning", warning)]
     rows += _hanging("    cost", cost_text([step.cost_delta for step in made.steps]))
-    count = "1 step" if len(made.steps) == 1 else f"{len(made.steps)} steps"
-    rows.append(f"{count}. To make them: {next_command}")
+    rows.append(f"{_count_text(len(made.steps))}: {next_command}")
     return "\n".join(rows)
+
+
+def _count_text(steps: int) -> str:
+    return "1 step. To make it" if steps == 1 else f"{steps} steps. To make them"
 
 
 def cost_text(deltas: Sequence[Decimal | Unknown]) -> str:
@@ -104,18 +107,19 @@ def _arrow(change: Change) -> str:
 
 def deployment(seen: Deployment) -> str:
     """Return what is there: address, phase, revisions with traffic, replicas with health."""
-    reason = f": {seen.reason}" if seen.reason else ""
     lines = [
-        *folded(f"{seen.identity}  {seen.phase}{reason}", WIDTH),
+        *folded(f"{seen.identity}  {_phase_text(seen)}", WIDTH),
         f"address   {seen.address or 'none'}",
-        f"replicas  {bounds_text(seen.scaling.min, seen.scaling.max)}",
+        _size_text(seen),
     ]
+    if seen.stable and seen.stable.revision.content.machine:
+        lines += _hanging("machine", ", ".join(seen.stable.revision.content.machine), indent=10)
     if seen.labels:
         words = ", ".join(f"{key}={value}" for key, value in sorted(seen.labels.items()))
         lines += _hanging("labels", words, indent=10)
     if seen.revisions:
         head = ("REVISION", "ROLE", "TRAFFIC", "READY", "FRAMEWORK")
-        lines += ["", table(head, [_revision(each) for each in seen.revisions])]
+        lines += ["", table(head, [_revision(each, seen.kind) for each in seen.revisions])]
     rows = [
         (replica.name, replica.health, str(replica.restarts), replica.detail)
         for each in seen.revisions
@@ -126,6 +130,23 @@ def deployment(seen: Deployment) -> str:
     return "\n".join(lines)
 
 
-def _revision(served: ServedRevision) -> tuple[str, ...]:
-    live = f"{served.live.ready}/{served.live.desired}" if served.live else "?"
+def _phase_text(seen: Deployment) -> str:
+    if not seen.reason:
+        return seen.phase
+    words = "; the last change failed: " if seen.phase is Phase.STEADY else ": "
+    return f"{seen.phase}{words}{seen.reason}"
+
+
+def _size_text(seen: Deployment) -> str:
+    """Return how large it may be: bounds of replicas, or what a worker has where there are none."""
+    if seen.kind is not Kind.SERVERLESS:
+        return f"replicas  {bounds_text(seen.scaling.min, seen.scaling.max)}"
+    memory, most = seen.settings.get("serverless.memory", "?"), seen.settings.get("serverless.concurrency", "?")
+    warm = seen.settings.get("serverless.provisioned")
+    return f"workers   {most} at most, {memory} each{f', {warm} kept warm' if warm else ''}"
+
+
+def _revision(served: ServedRevision, kind: Kind) -> tuple[str, ...]:
+    unknown = "-" if kind is Kind.SERVERLESS else "?"
+    live = f"{served.live.ready}/{served.live.desired}" if served.live else unknown
     return (served.revision.id, served.role, share_text(served.share), live, served.revision.content.framework)
