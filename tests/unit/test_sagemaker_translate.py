@@ -224,6 +224,15 @@ def test_each_state_has_its_steps(case: str) -> None:
     assert steps(wanted, seen) or not expected
 
 
+@pytest.mark.parametrize("wanted", [ONE, FIXED, asked("serverless"), asked("async")], ids=lambda each: each.kind)
+@pytest.mark.parametrize("seen", [None, There(TWO).seen], ids=["nothing is there", "another one serves"])
+def test_a_plan_tells_each_field_that_changes(wanted: Deployment, seen: Deployment | None) -> None:
+    """No difference is carried out without a word, and none is told twice."""
+    told = [change for step in steps(wanted, seen) for change in step.changes]
+
+    assert sorted(told, key=str) == sorted(changes(wanted, seen), key=str)
+
+
 def test_each_step_waits_for_what_it_needs() -> None:
     """Nothing is made of what is not there yet, and alarms and autoscaling come when there is something to watch."""
     revision = ONE.revisions[0].revision.id
@@ -649,10 +658,18 @@ def test_counts_are_told_apart_from_what_is_asked() -> None:
 
 
 def test_who_waits_is_told_how_far_it_is() -> None:
-    """The state, its reason, and the instances that there are of those that there shall be."""
+    """The state, the instances that there are of those that there shall be, and why it rolls back."""
     variant = {"DesiredInstanceCount": 4, "CurrentInstanceCount": 1, "VariantStatus": [{"Status": "Creating"}]}
     pending = {"PendingDeploymentSummary": {"ProductionVariants": [variant]}}
 
     assert translate.progress_text({"EndpointStatus": "Updating", **pending}) == "Updating: Creating, 1 of 4 instances"
     assert translate.progress_text({"EndpointStatus": "RollingBack", "FailureReason": "ping"}) == "RollingBack: ping"
     assert translate.progress_text({"EndpointStatus": "Creating", "ProductionVariants": [{}]}) == "Creating"
+    assert translate.progress_text({"EndpointStatus": "Creating", "ProductionVariants": [variant]}) == (
+        "Creating: 1 of 4 instances"
+    )
+
+
+def test_an_update_is_not_told_with_the_reason_of_the_one_before() -> None:
+    """SageMaker keeps the reason of the last failure until another change has ended."""
+    assert translate.progress_text({"EndpointStatus": "Updating", "FailureReason": "ping"}) == "Updating"

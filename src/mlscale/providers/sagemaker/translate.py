@@ -46,6 +46,9 @@ CREATING, UPDATING, DELETING = timedelta(minutes=8), timedelta(minutes=8), timed
 CONTENT_PATHS = ("model.", "endpoint.health", "endpoint.machine", "endpoint.kind", "runtime", "revision ")
 """Where a difference is another revision's."""
 
+SETTING_PATHS = ("sagemaker.", "endpoint.serverless.", "endpoint.async_inference.")
+"""Where a difference is another arrangement's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -281,16 +284,21 @@ def _made(asked: Deployment, seen: Deployment | None, uploads: str) -> Iterator[
         yield Step("endpoint/cleared", StepKind.WAIT, f"endpoint {name}", wait, cleared, expected=DELETING)
         before = (*before, "endpoint/cleared")
     machines = ", ".join(revision.content.machine) or "serverless"
+    autoscaled = _is_autoscaled(asked.scaling)
     yield Step(
         "endpoint/create",
         StepKind.CREATE,
         f"endpoint {name} on {machines}",
         MakeEndpoint(name, requests.endpoint(asked, revision.id, config)),
         after=before,
-        changes=_content_changes(asked, None),
+        changes=(
+            *_content_changes(asked, None),
+            *_setting_changes(asked, None),
+            *(() if autoscaled else _scaling_changes(asked, None)),
+        ),
     )
     yield _wait(name, config, "endpoint/create", CREATING)
-    if _is_autoscaled(asked.scaling):  # its tags come with it
+    if autoscaled:  # an endpoint comes with its count and its tags
         yield _configure(asked, revision.id, requests.SLOT, ("endpoint/wait",), _scaling_changes(asked, None))
     yield from _watched(asked, None, ("endpoint/wait",))
 
@@ -574,19 +582,20 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
 
 def progress_text(endpoint: Mapping[str, Any]) -> str:
     """Return how far an endpoint is that is `BUSY`, for who waits."""
+    state = str(endpoint["EndpointStatus"])
     variants = (endpoint.get("PendingDeploymentSummary") or endpoint).get("ProductionVariants", ())
-    counts = ", ".join(
+    words = [
+        str(each["Status"]) for variant in variants for each in variant.get("VariantStatus", ()) if "Status" in each
+    ]
+    counts = [
         f"{each.get('CurrentInstanceCount', 0)} of {each['DesiredInstanceCount']} instances"
         for each in variants
         if "DesiredInstanceCount" in each
-    )
-    words = [
-        str(status["Status"]) for each in variants for status in each.get("VariantStatus", ()) if "Status" in status
     ]
-    reason = str(endpoint.get("FailureReason", ""))
-    return ": ".join(
-        part for part in (endpoint["EndpointStatus"], reason, ", ".join((*words, counts)).strip(", ")) if part
-    )
+    doing = ", ".join((*(word for word in words if word != state), *counts))
+    # Until it rolls back, the reason that it has is that of an earlier change.
+    reason = str(endpoint.get("FailureReason", "")) if state == "RollingBack" else ""
+    return ": ".join(part for part in (state, doing, reason) if part)
 
 
 def _phase(status: str, pending: str | None, raw: Raw) -> tuple[Phase, str]:
@@ -732,4 +741,4 @@ def _content_changes(asked: Deployment, seen: Deployment | None) -> tuple[Change
 
 
 def _setting_changes(asked: Deployment, seen: Deployment | None) -> tuple[Change, ...]:
-    return tuple(change for change in changes(asked, seen) if change.path.startswith("sagemaker."))
+    return tuple(change for change in changes(asked, seen) if change.path.startswith(SETTING_PATHS))
