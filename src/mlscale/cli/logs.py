@@ -33,16 +33,25 @@ def logs(
     timeout: options.TimeoutOption = None,
     output: options.OutputOption = Output.TEXT,
 ) -> None:
-    """Print what the replicas wrote, oldest first, each line with the replica that wrote it."""
+    """Print what the replicas wrote, oldest first, each line with the replica that wrote it.
+
+    What a cloud keeps of a deployment that is gone, or that could not be made, is printed too.
+    """
     from mlscale.cli.console import note, show
+    from mlscale.engine.session import status
     from mlscale.providers.contract import LogQuery
     from mlscale.report import json
 
     session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)
-    options.deployed(session)
-    query = LogQuery(revision=revision, replica=replica, tail=tail, follow=follow)
+    is_there = status(session) is not None
+    query = LogQuery(revision=revision, replica=replica, tail=tail, follow=follow and is_there)
     with options.ended_after(timeout, "the log was read", options.next_command(session, "logs")):
         lines = session.provider.logs(session.identity, query)
+        if not is_there:
+            kept = list(lines)
+            if not kept:
+                options.deployed(session)
+            lines = iter(kept)
         if output is Output.JSON and not follow:
             show("", {"lines": json.data(list(lines))}, output)
             return

@@ -86,7 +86,7 @@ def test_a_first_deploy_whose_container_does_not_answer_leaves_nothing(account: 
     assert PING in ended.stderr
     assert LINES[1] in ended.stderr
     assert nothing_is_left(account)
-    assert LINES[1] in account.good("logs")  # SageMaker keeps the log
+    assert LINES[1] in account.good("logs").stdout  # SageMaker keeps the log
     account.good("deploy")
 
 

@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from mlscale.clock import Clock
 from mlscale.deployment import AT_ONCE, Content, Deployment, Identity, Revision, RolloutWish, revision_of
-from mlscale.errors import MlscaleError, NotDeployed, ProviderFailed, RolledBack, Unsupported
+from mlscale.errors import MlscaleError, NoCapacity, NotDeployed, ProviderFailed, RolledBack, Unsupported
 from mlscale.plan.steps import Step
 from mlscale.providers.contract import (
     DONE,
@@ -365,17 +365,21 @@ class SageMaker:
             return DONE
         if payload.config is None:
             return Outcome(Work.DONE, None, status)
-        failure = self._failure(payload.name, status, reason)
+        failure = self._failure(payload.name, payload.config, status, reason)
         if status == "InService":
             raise RolledBack(failure.what, why=failure.why, hint=failure.hint)
         raise failure
 
-    def _failure(self, name: str, status: str, reason: str) -> MlscaleError:
+    def _failure(self, name: str, config: str, status: str, reason: str) -> MlscaleError:
+        """Return the error for the reason, with the last words of a container that ran under `config`."""
         failure = failures.reason_of_failure(
             reason or f"the endpoint is {status}, and SageMaker gives no reason", self._region
         )
+        if isinstance(failure, NoCapacity):
+            return failure  # no container ran
         try:
-            lines = logs.last_lines(self._client, name, LOG_LINES)
+            tried = reading.described(self._client, "endpoint-config", config)
+            lines = logs.last_lines(self._client, name, LOG_LINES, since=tried["CreationTime"] if tried else None)
         except MlscaleError as error:
             lines = f"its log can't be read: {error}"
         return type(failure)(failure.what, why=f"{failure.why}\n{lines}".strip(), hint=failure.hint)
