@@ -131,7 +131,7 @@ def test_everything_that_is_missing_is_told_at_once(double: Double, client: Clie
 
     found = {each.name: each for each in wrong(checks(client, asked(), UPLOADS))}
 
-    assert set(found) == {"role", "bucket", "quota", "uploads", "topic"}
+    assert set(found) == {"role", "bucket", "quota", "topic"}
     assert all(each.hint for each in found.values())
     error = refused(client, asked())
     assert (type(error), error.what, error.why.splitlines()) == (

@@ -51,6 +51,6 @@ def gc(
         show(words, facts, output, no_color=no_color)
         return
     plan, applied = carry_out(session, plan, wishes, again=again, next_command=command)
-    count = "1 revision" if len(plan.steps) == 1 else f"{len(plan.steps)} revisions"
+    count = "1 unused thing" if len(plan.steps) == 1 else f"{len(plan.steps)} unused things"
     facts = {"outcome": applied.outcome, "run_id": applied.run_id, "plan": json.plan(plan)}
     show(f"Deleted {count}.", facts, output, no_color=no_color)

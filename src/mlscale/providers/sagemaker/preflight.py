@@ -14,6 +14,7 @@ from mlscale.errors import MlscaleError, NoCapacity, Unsupported, WrongCredentia
 from mlscale.providers.contract import Check
 from mlscale.providers.sagemaker.calls import Call
 from mlscale.providers.sagemaker.client import Client
+from mlscale.providers.sagemaker.failures import is_absent
 from mlscale.providers.sagemaker.permissions import CHECK, ECR, SERVICE, topics
 
 ASSUMES = frozenset({"sts:AssumeRole", "sts:*", "*"})
@@ -238,7 +239,7 @@ def _bucket(client: Client, asked: Deployment, uploads: str) -> Sequence[Look]:
 
 
 def _writing(client: Client, asked: Deployment, uploads: str) -> Sequence[Look]:
-    """Return whether files can be written where they go."""
+    """Return whether files can be written where they go; that there is no such bucket, `_bucket` says."""
     if not _content(asked).artifact or not uploads:
         return []
     bucket, _, prefix = uploads.removeprefix("s3://").partition("/")
@@ -247,6 +248,8 @@ def _writing(client: Client, asked: Deployment, uploads: str) -> Sequence[Look]:
         client.change(Call("s3", "put_object", {**of_it, "Body": b""}))
         client.change(Call("s3", "delete_object", of_it))
     except MlscaleError as error:
+        if is_absent(error.__cause__):
+            return []
         return [Look(Check("uploads", ok=False, found=str(error), hint=error.hint))]
     return [Look(Check("uploads", ok=True, found=f"{uploads} can be written"))]
 
@@ -288,7 +291,8 @@ def _machine(asked: Deployment, machine: str, quota: Mapping[str, Any] | None) -
         hint = f"did you mean {close[0]}?" if close else "correct endpoint.machine"
         return _wrong("machine", "there is no such machine", f"SageMaker has no {machine} for endpoints", hint)
     limit = int(quota["Value"])
-    found = f"{machine}: {limit} instances for endpoints, {most} wanted at most"
+    allowed = "1 instance" if limit == 1 else f"{limit} instances"
+    found = f"{machine}: {allowed} for endpoints, {most} wanted at most"
     if limit < most:
         return Look(Check("quota", ok=False, found=found, hint=_increase(asked, quota, 2 * most)))
     return Look(
