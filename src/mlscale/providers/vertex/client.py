@@ -151,6 +151,20 @@ class Client:
         self._found: Any = None
         self._reading = threading.BoundedSemaphore(PARALLEL)
 
+    def who(self) -> str:
+        """Return whose credentials are used, as far as they say it themselves.
+
+        Raises:
+            WrongCredentials: there are none.
+        """
+        if os.environ.get(VERTEX, "").startswith("http://"):
+            return f"anonymous, as {VERTEX} says"
+        _imported("google.auth")
+        with _errors_of("reading the credentials of Google Cloud"):
+            found = self._credentials()
+        named = (getattr(found, word, "") for word in ("service_account_email", "account"))
+        return next((str(each) for each in named if each), "with credentials that do not say whose they are")
+
     def read(self, service: str, method: str, **request: Any) -> dict[str, Any]:
         """Return what the service answers, tried again while that may help."""
         return self._patiently(service, lambda: self._answer(service, method, request))
