@@ -362,7 +362,7 @@ def test_objects_through_obstore(double: Double) -> None:
 def test_objects_through_googles_client(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
     """Buckets and objects are made, conditions are obeyed, and what is missing is not there."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", double.storage)
-    client = Client(project="acme-ml", credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+    client = Client(project="acme-ml", credentials=AnonymousCredentials())
     bucket = client.create_bucket("models", location="us-central1")
     blob = bucket.blob("m/model.pkl")
     blob.upload_from_string(b"x\r\n1")
