@@ -385,6 +385,22 @@ def test_a_lost_workspace_loses_nothing_else(aws: OnSageMaker) -> None:
     assert left <= {"log_groups"}
 
 
+def test_a_revision_that_is_kept_knows_its_machines(aws: OnSageMaker) -> None:
+    """Without a record of ours a rollback finds those that there are, each with its machines, and no other."""
+    (first,) = aws.good("status", "--output", "json").data["revisions"]
+    aws.good("deploy", "--env", "bigger")
+    storage = aws.double.client("s3")
+    for each in storage.list_objects_v2(Bucket=BUCKET, Prefix="team/revisions/")["Contents"]:
+        storage.delete_object(Bucket=BUCKET, Key=each["Key"])
+
+    unknown = aws.run("rollback", "--to", "0123456789")
+    aws.good("rollback")
+
+    (served,) = aws.good("status", "--output", "json").data["revisions"]
+    assert served["revision"] == first["revision"]
+    assert unknown.stderr.count(", ") == 1  # two are known
+
+
 def _serving(aws: OnSageMaker) -> str:
     (served,) = aws.good("status", "--output", "json").data["revisions"]
     found: str = served["revision"]["id"]

@@ -156,6 +156,7 @@ def test_tags_tell_what_nothing_else_does() -> None:
             "mlscale:handler": "b" * 16,
             "mlscale:requirements": "c" * 16,
             "mlscale:startup-timeout": "600",
+            "mlscale:machine": "ml.c6i.xlarge ml.c5.xlarge",
         }
     )
     assert config(deployment)["Tags"] == requests.tag_list({**shared, "mlscale:revision": revision})

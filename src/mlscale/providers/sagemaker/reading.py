@@ -432,13 +432,19 @@ def our_endpoints(client: Client) -> list[str]:
 
 
 def revisions_of(client: Client, name: str) -> list[Revision]:
-    """Return the revisions whose Models are kept, the newest first; the machines are those that serve now."""
+    """Return the revisions whose Models are kept, the newest first.
+
+    A Model that we did not make has no machines of its own: it gets those that serve now.
+    """
     now = raw_of(client, name)
     config = now.config if now else None
     variants = config["ProductionVariants"] if config else [{}]
     kind = Kind.SERVERLESS if variants[0].get("ServerlessConfig") else Kind.REALTIME
     found = client.together(*(partial(_model, client, each) for each in our_models(client, name)))
-    contents = [translate.content_of(*each, variants[0], kind) for each in found if each]
+    contents = [
+        translate.content_of(model, tags, {} if translate.machines_told(tags) else variants[0], kind)
+        for model, tags in filter(None, found)
+    ]
     revisions = [revision_of(content) for content in contents]
     return [each for number, each in enumerate(revisions) if each.id not in {old.id for old in revisions[:number]}]
 

@@ -36,7 +36,8 @@ NAME, REVISION, SPEC_HASH, BOUNDS, LABELS = (
     "mlscale:bounds",
     "mlscale:labels",
 )
-STARTUP_TIMEOUT = "mlscale:startup-timeout"
+STARTUP_TIMEOUT, MACHINE = "mlscale:startup-timeout", "mlscale:machine"
+"""What an arrangement tells of the revision that it serves, and nothing else of one that is kept."""
 CONTENT_TAGS: Mapping[str, str] = {
     "artifact": "mlscale:artifact",
     "framework": "mlscale:framework",
@@ -255,6 +256,7 @@ def content_tags(content: Content) -> dict[str, str]:
     """Return the tags of a Model that say what it was made of."""
     found = {tag: getattr(content, field) for field, tag in CONTENT_TAGS.items()}
     found[STARTUP_TIMEOUT] = str(round(content.health.startup_timeout.total_seconds()))
+    found[MACHINE] = " ".join(content.machine)
     return {tag: value for tag, value in found.items() if value}
 
 

@@ -671,7 +671,10 @@ def _live(variant: Mapping[str, Any]) -> Live | None:
 
 
 def content_of(model: Mapping[str, Any], tags: Mapping[str, str], variant: Mapping[str, Any], kind: Kind) -> Content:
-    """Return what a Model is made of; one that we did not make is an image with a model that only its place tells."""
+    """Return what a Model is made of; one that we did not make is an image with a model that only its place tells.
+
+    `variant` is empty for a Model that no arrangement has: its machines are those that its tags tell.
+    """
     container: Mapping[str, Any] = model.get("PrimaryContainer") or next(iter(model.get("Containers", ())), {})
     found = {name: tags.get(tag) for name, tag in requests.CONTENT_TAGS.items()}
     place = container.get("ModelDataUrl", "")
@@ -689,7 +692,7 @@ def content_of(model: Mapping[str, Any], tags: Mapping[str, str], variant: Mappi
         **found,
         image=container.get("Image"),
         environment=environment,
-        machine=() if kind is Kind.SERVERLESS else machines_of(variant),
+        machine=() if kind is Kind.SERVERLESS else machines_of(variant) if variant else machines_told(tags),
         health=health,
     )
 
@@ -698,6 +701,11 @@ def machines_of(variant: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the machine types of a variant by preference."""
     pools = sorted(variant.get("InstancePools", ()), key=lambda pool: pool["Priority"])
     return tuple(pool["InstanceType"] for pool in pools) or (str(variant.get("InstanceType", "")),)
+
+
+def machines_told(tags: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the machine types that a Model's tags name, by preference; none if it was served on none."""
+    return tuple(tags.get(requests.MACHINE, "").split())
 
 
 def _settings_of(
