@@ -9,9 +9,10 @@ import nox
 nox.needs_version = ">=2025.2"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "kill", "docker"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "faults", "kill", "docker"]
 
 KILLS = ("tests/e2e/test_kill.py", "tests/e2e/sagemaker/test_kill.py", "tests/e2e/vertex/test_kill.py")
+FAULTS = "tests/e2e/sagemaker"
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -59,7 +60,16 @@ def tests(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Real servers, real processes, real faults."""
     install(session, "e2e", project=True)
-    session.run("pytest", "-m", "not docker", "tests/e2e", *(f"--ignore={each}" for each in KILLS), *session.posargs)
+    session.run(
+        "pytest", "-m", "not docker", "tests/e2e", *(f"--ignore={each}" for each in (*KILLS, FAULTS)), *session.posargs
+    )
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Everything that can go wrong with a cloud's calls; much of the time is waiting, so several run side by side."""
+    install(session, "e2e", project=True)
+    session.run("pytest", "-n", "4", FAULTS, *(f"--ignore={each}" for each in KILLS), *session.posargs)
 
 
 @nox.session

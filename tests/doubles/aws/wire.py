@@ -93,6 +93,8 @@ def understood(environ: Json, body: bytes) -> Call:
         call = Call(signed_for, words.pop("Action", ""), words, "query")
     elif signed_for in {"", "s3"}:
         call = _s3(environ, path)
+        if call.operation == "DeleteObjects" and (named := re.search(rb"<Key>([^<]*)</Key>", body)):
+            call.params["Key"] = named[1].decode()
     else:
         call = Call(signed_for, f"{environ['REQUEST_METHOD']} {path}", {}, "rest-json")
     call.region, call.access_key, call.body, call.headers = region, key, body, headers

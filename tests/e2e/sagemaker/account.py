@@ -137,6 +137,14 @@ class Account:
             text = text.replace(policy["PolicyARN"], f"the policy {policy['PolicyName']}")
         return {kind: _texts(things) for kind, things in json.loads(text).items()}
 
+    def unlike(self, wanted: Mapping[str, Sequence[str]]) -> list[str]:
+        """Return what is not there of a table, and what is there besides."""
+        found = self.table()
+        missing = [f"missing of {kind}: {each}" for kind in wanted for each in wanted[kind] if each not in found[kind]]
+        return missing + [
+            f"left of {kind}: {each}" for kind in wanted for each in found[kind] if each not in wanted[kind]
+        ]
+
 
 def arranged(double: Double, warm: Warm, folder: Path) -> Account:
     """Return the account, empty, and the folder."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import unified_diff
 from typing import Any
 
 import pytest
@@ -137,12 +136,7 @@ def _problems(
     again = account.run(*command.words)
     if again.code:
         return [f"again it ended with {again.code}: {again.stderr}"]
-    found = account.table()
-    problems = [
-        f"{kind}: {line}"
-        for kind, things in wanted.items()
-        for line in unified_diff(things, found[kind], "wanted", "found", n=0)
-    ]
+    problems = account.unlike(wanted)
     command.after(account)
     plan = account.run(*command.plan, "--detailed-exitcode")
     return problems if plan.code == 0 else [*problems, f"left to plan: {plan.stdout}{plan.stderr}"]

@@ -110,6 +110,7 @@ class Client:
 
     def read(self, service: str, operation: str, **request: Any) -> dict[str, Any]:
         """Return what the service answers, tried again while that may help; a streamed body comes as bytes."""
+        self._client(service)  # asks for the account, which has tries of its own
         started, pause = self._clock.monotonic(), FIRST_PAUSE_S
         for _ in range(TRIES - 1):
             try:
