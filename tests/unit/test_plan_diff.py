@@ -16,6 +16,7 @@ from mlscale.deployment import (
     CustomMetric,
     Deployment,
     Health,
+    Kind,
     Live,
     Metric,
     Phase,
@@ -266,3 +267,11 @@ def test_a_share_is_shown_exactly(share: int, words: str) -> None:
 def test_a_fixed_count_is_one_number() -> None:
     """2 to 2 is 2."""
     assert (bounds_text(2, 2), bounds_text(2, 10)) == ("2", "2 to 10")
+
+
+def test_a_serverless_endpoint_has_no_replicas_to_tell_of() -> None:
+    """It has workers, and how many run is nobody's to ask for."""
+    found = fields(a_deployment(kind=Kind.SERVERLESS, settings={"serverless.memory": "4Gi", "role": "r"}))
+
+    assert "endpoint.replicas" not in found
+    assert (found["endpoint.serverless.memory"], found["fake.role"]) == ("4Gi", "r")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mlscale.deployment import WHOLE, Auxiliary, Content, Deployment, ScheduledBounds, StepPolicy, TargetPolicy
+from mlscale.deployment import (
+    WHOLE,
+    Auxiliary,
+    Content,
+    Deployment,
+    Kind,
+    ScheduledBounds,
+    StepPolicy,
+    TargetPolicy,
+)
 from mlscale.plan.steps import Change
 from mlscale.quantities import duration_text
 
@@ -40,7 +49,8 @@ def fields(deployment: Deployment) -> Mapping[str, str]:
     if deployment.stable:
         found |= content_fields(deployment.stable.revision.content)
     scaling = deployment.scaling
-    found["endpoint.replicas"] = bounds_text(scaling.min, scaling.max)
+    if deployment.kind is not Kind.SERVERLESS:  # that has workers, and no say in how many
+        found["endpoint.replicas"] = bounds_text(scaling.min, scaling.max)
     found |= {f"endpoint.autoscaling.target[{_metric_text(each)}]": _target_text(each) for each in scaling.target}
     found |= {f"endpoint.autoscaling.steps[{n}]": _step_text(each) for n, each in enumerate(scaling.steps)}
     found |= {f"endpoint.autoscaling.schedule[{n}]": _schedule_text(each) for n, each in enumerate(scaling.schedule)}
