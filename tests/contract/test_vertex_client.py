@@ -901,7 +901,7 @@ def test_an_upload_that_fails_leaves_nothing(client: Client, double: Double, tmp
         client.upload(a_file(tmp_path, PART_SIZE + 1000), PLACE, quiet)
 
     assert sizes(double) == {}
-    assert calls(double)[-1] == "storage.DeleteObject"
+    assert "storage.DeleteObject" in calls(double)  # a part that was under way may come after it
     assert not client.is_there(PLACE)
 
 
