@@ -41,6 +41,13 @@ def test_the_policy_is_printed_as_iam_takes_it(shell: Shell, env: str) -> None:
     assert found == (whole if env == "realtime" else whole.replace(name, f"reviews-{env}"))
 
 
+def test_googles_roles_are_printed_with_what_each_is_granted_on(shell: Shell) -> None:
+    """The roles come by their ids, each as gcloud takes it from a file; a workspace is in the spec."""
+    found = printed(shell, str(GOLDEN / "vertex.yaml"))
+
+    assert found == (GOLDEN / "vertex" / "policy.json").read_text()
+
+
 def test_the_policy_in_json_has_a_version(shell: Shell) -> None:
     """For programs it stands under `policy`, as every result has its key."""
     found = json.loads(printed(shell, str(SPEC), "--output", "json"))

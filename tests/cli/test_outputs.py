@@ -17,6 +17,24 @@ provider: lokal
 model: {source: model.bin, framwork: custom}
 endpoint: {replicas: {min: 3, max: 1}}
 """
+EVERYWHERE = (
+    SPEC.replace("custom", "sklearn")
+    + """\
+alarms: {error_rate: 1%}
+environments:
+  aws:
+    provider: sagemaker
+    region: us-east-1
+    endpoint: {machine: ml.c6i.large}
+    sagemaker: {role: "arn:aws:iam::123456789012:role/serving"}
+  gcp:
+    provider: vertex
+    region: us-central1
+    account: acme-ml
+    endpoint: {machine: n1-standard-4}
+    vertex: {service_account: serving@acme-ml.iam.gserviceaccount.com}
+"""
+)
 NAMES = [name for group in COMMANDS.values() for name in group]
 WIDEST = 80
 
@@ -54,6 +72,23 @@ def test_validate(shell: Shell, golden: Golden) -> None:
             "validate bad.yaml",
             "validate bad.yaml --output json",
             "validate missing.yaml",
+        ),
+    )
+
+
+def test_validate_for_all_providers(shell: Shell, golden: Golden) -> None:
+    """What a spec is on each provider: valid or not, what is ignored, and what is asked otherwise; also as JSON."""
+    shell.write("everywhere.yaml", EVERYWHERE)
+    shell.provider.refused_frameworks = frozenset({"onnx"})
+
+    golden.check(
+        "cli/validate_all.txt",
+        transcript(
+            shell,
+            "validate --all-providers everywhere.yaml",
+            "validate --all-providers everywhere.yaml --env gcp --set model.framework=onnx --output json",
+            "validate --all-providers",
+            "validate --all-providers --set provider=nowhere",
         ),
     )
 

@@ -86,13 +86,19 @@ def test_a_flag_goes_before_the_spec(shell: Shell) -> None:
     assert places(shell, "list", "--provider", "local") == [("local", None, None)]
     cloud = ("--provider", "sagemaker", "--region", "us-east-1")
     assert places(shell, "list", *cloud) == [("sagemaker", None, "us-east-1")]
+    google = ("--provider", "vertex", "--project", "acme-ml", "--region", "us-central1")
+    assert places(shell, "list", *google) == [("vertex", "acme-ml", "us-central1")]
 
 
 @pytest.mark.parametrize(
     ("words", "what"),
     [
         (("--provider", "sagemaker"), "--provider sagemaker has many regions"),
+        (("--provider", "vertex", "--project", "acme-ml"), "--provider vertex has many regions"),
+        (("--provider", "vertex", "--region", "us-central1"), "--provider vertex has many projects"),
         (("--region", "us-east-1"), "--region is for a cloud"),
+        (("--project", "acme-ml"), "--project is for Google"),
+        (("--provider", "sagemaker", "--region", "us-east-1", "--project", "acme-ml"), "--project is for Google"),
         (("--provider", "local", "--region", "us-east-1"), "--region is for a cloud"),
     ],
 )

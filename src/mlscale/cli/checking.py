@@ -46,12 +46,17 @@ def check(
     """
     from mlscale.spec.parse import parse
 
-    checked = parse(_text(path), str(path), variables=variables, env=env, overrides=overrides)
+    checked = parse(text_of(path), str(path), variables=variables, env=env, overrides=overrides)
     facts = {"valid": True, "spec": str(path), "name": checked.name, "provider": checked.provider}
     show(f"{path}: valid, {checked.name} on {checked.provider}", facts, output)
 
 
-def _text(path: Path) -> bytes:
+def text_of(path: Path) -> bytes:
+    """Return the bytes of a spec, of stdin for `-`.
+
+    Raises:
+        UsageError: it can't be read.
+    """
     if path == STDIN:
         return sys.stdin.buffer.read()
     try:

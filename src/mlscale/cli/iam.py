@@ -40,6 +40,8 @@ def policy(
 ) -> None:
     """Print the least IAM policy that the spec needs.
 
+    For Google it is roles, each as a file for gcloud iam roles create, and what each is granted on.
+
     It is enough from deploy to destroy, names this deployment's own resources, and has only what the spec has: no
     alarm, no right to make one. While a spec changes, what it had and what it gets are both needed. Nothing is called.
     """
@@ -53,7 +55,7 @@ def policy(
         raise Unsupported(
             "there is no policy to print",
             why=f"provider {session.provider.name} has nobody who could allow it",
-            hint="name a spec with provider: sagemaker",
+            hint="name a spec with provider: sagemaker or vertex",
         )
     made = session.provider.policy(_asked(session), session.workspace)
     show(json.dumps(made, indent=2), {"policy": made}, output, no_color=True)
