@@ -19,6 +19,7 @@ MOMENTS = ("before", "committed", "replied", "working")
 """As it arrives; done over there but not answered; answered, before anything else; at the first look at its effect."""
 
 TAKES_TIME = ("CreateEndpoint", "UpdateEndpoint", "DeleteEndpoint", "UpdateEndpointWeightsAndCapacities")
+SCALING = ("scalable_targets", "scaling_policies", "scheduled_actions", "alarms")
 DESTROY = ("destroy", "--yes")
 
 
@@ -77,6 +78,45 @@ def test_a_command_killed_at_any_change_converges(
     record_property(f"{POINTS} {name}", len(calls))
     record_property(f"{RECOVERED} {name}", len(calls) - len(lost))
     assert not lost, "\n\n".join(lost)
+
+
+@pytest.mark.parametrize("name", ["deploy", "update"])
+def test_a_destroy_after_a_kill_leaves_nothing(account: Account, name: str) -> None:
+    """Of what the command had made when it was killed, at each second change, only SageMaker's own log stays."""
+    command = COMMANDS[name]
+    command.before(account)
+    account.double.post("save")
+
+    for nth in range(1, len(account.changes(*command.words)) + 1, 2):
+        account.double.post("restore")
+        account.killed("committed", nth, *command.words)
+        destroyed = account.run(*DESTROY)
+
+        left = {kind for kind, things in account.table().items() if things} - {"log_groups"}
+        assert (destroyed.code, left) == (0, set()), f"killed at change {nth}: {destroyed.stderr}"
+
+
+def test_a_rollback_after_a_kill_goes_back_to_what_served(account: Account) -> None:
+    """Not to the one before that, and with the autoscaling that was taken off for the update."""
+    command = COMMANDS["update"]
+    command.before(account)
+    scaled, served = account.table(), account.endpoint()["variants"]
+    account.double.post("save")
+
+    for nth in range(1, len(account.changes(*command.words)) + 1, 2):
+        account.double.post("restore")
+        account.new_version(3)
+        account.killed("committed", nth, *command.words)
+        back = account.run("rollback")
+
+        assert back.code == 0, f"killed at change {nth}: {back.stderr}"
+        assert account.endpoint()["variants"] == served, f"killed at change {nth}"
+        found = account.table()
+        assert [found[kind] for kind in SCALING] == [scaled[kind] for kind in SCALING], f"killed at change {nth}"
+        assert len(found["endpoint_configs"]) == 1, f"killed at change {nth}"
+        account.new_version(2)
+        plan = account.run("plan", "--detailed-exitcode")
+        assert plan.code == 0, f"killed at change {nth}: {plan.stdout}"
 
 
 @pytest.mark.parametrize(("name", "call"), [*WHERE_IT_WORKS.items()])
