@@ -114,7 +114,7 @@ def failure_of_storage(error: Exception, doing: str) -> MlscaleError:
     why = f"{doing}: {_clean(text)}"
     if "NoSuchBucket" in text:
         return ProviderFailed(
-            "the bucket does not exist", why=why, hint="create it, or choose another with --workspace or vertex.bucket"
+            "the bucket does not exist", why=why, hint="create it, or choose another with --workspace or vertex.uploads"
         )
     if _NO_PROVIDER in text:
         return _unknown_to_google(why, is_network=bool(_NO_NETWORK.search(text)))
