@@ -36,8 +36,8 @@ sys.path.insert(0, str(ROOT))
 
 from mlscale.engine.plans import make_plan, make_plans  # noqa: E402 - the double is found by the path above
 from mlscale.engine.session import Session, open_session, system_world  # noqa: E402
+from mlscale.providers.calling import PARALLEL  # noqa: E402
 from mlscale.providers.contract import Work  # noqa: E402
-from mlscale.providers.sagemaker.client import PARALLEL  # noqa: E402
 from tests.doubles.aws import Double, serving  # noqa: E402
 from tests.e2e.on_sagemaker import HANDLER  # noqa: E402
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -388,31 +387,6 @@ def test_threads_that_share_a_client_each_get_their_answer(client: Client, doubl
     assert found == [None] * 20
     assert calls(double) == ["EndpointService.GetEndpoint"] * 20
     assert len(client._channels) == 1
-
-
-def test_reads_side_by_side_come_back_in_order(client: Client) -> None:
-    """Also where each does the same with reads of its own."""
-
-    def one(number: int) -> Callable[[], list[int]]:
-        return lambda: client.together(lambda: number, lambda: -number)
-
-    assert client.together(*[one(number) for number in range(20)]) == [[number, -number] for number in range(20)]
-
-
-def test_of_reads_side_by_side_the_first_failure_in_order_is_told(client: Client) -> None:
-    """Whichever came first in time."""
-    failing = threading.Event()
-
-    def late() -> None:
-        assert failing.wait(timeout=10)
-        raise NoCapacity("first in order")
-
-    def soon() -> None:
-        failing.set()
-        raise NoCapacity("first in time")
-
-    with pytest.raises(NoCapacity, match="first in order"):
-        client.together(late, soon, lambda: None)
 
 
 # Changes and operations
@@ -975,5 +949,5 @@ def test_a_bucket_that_may_not_be_listed_is_no_empty_one(client: Client, double:
 @pytest.mark.parametrize("place", ["s3://bucket/key", "gs://bucket", "gs:///key", "model.tar.gz"])
 def test_a_place_elsewhere_is_refused(client: Client, place: str) -> None:
     """Before anything is called."""
-    with pytest.raises(UsageError, match="this is no place in Cloud Storage"):
+    with pytest.raises(UsageError, match="this is no place in a bucket"):
         client.is_there(place)

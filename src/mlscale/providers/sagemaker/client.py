@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,29 +12,19 @@ from typing import Any, TypeVar
 
 from mlscale import __version__
 from mlscale.clock import Clock
-from mlscale.errors import ExtraMissing, MlscaleError, ProviderFailed, UsageError, WrongCredentials
+from mlscale.errors import ExtraMissing, MlscaleError, ProviderFailed, WrongCredentials
+from mlscale.providers.calling import PARALLEL, TIMEOUT_S, Reads, bucket_and_key, timeout_s
 from mlscale.providers.contract import Progress
 from mlscale.providers.sagemaker.calls import Call
 from mlscale.providers.sagemaker.failures import failure_of, is_absent, is_there_already
-from mlscale.quantities import duration_of
 
 T = TypeVar("T")
 
-PARALLEL = 8
-"""Reads that are under way at once."""
-
-TIMEOUT_VARIABLE = "MLSCALE_CALL_TIMEOUT"
-TIMEOUT_S = 20.0
 CONNECTING, CONNECT_S = 0.25, 5.0
 """A connection must stand within this part of a call's time, and within these seconds; the answer has the rest."""
 
 INVOKE_TIMEOUT_S = 70.0
 """A model may take 60 s to answer (InvokeEndpoint, API reference: set the socket timeout to 70 s)."""
-
-TRIES = 5
-FIRST_PAUSE_S = 0.25
-TRY_WITHIN_S = 20.0
-"""No try of a read begins later than this after the first."""
 
 UPLOAD_TRIES = 5
 PART_SIZE = 16 << 20
@@ -78,14 +67,14 @@ class Client:
         self._expected = account
         self._region = region
         self._clock = clock
-        self._timeout_s = _timeout_s(os.environ.get(TIMEOUT_VARIABLE, ""))
+        self._timeout_s = timeout_s()
         self._making = threading.RLock()
         self._core: Any = None
         self._session: Any = None
         self._clients: dict[tuple[str, int], Any] = {}
         self._asking = threading.Lock()
         self._asked: Future[str] | None = None
-        self._reading = threading.BoundedSemaphore(PARALLEL)
+        self._reads = Reads(clock)
 
     def account(self) -> str:
         """Return the account of the credentials; AWS is asked once, also when several threads come at a time.
@@ -110,17 +99,8 @@ class Client:
 
     def read(self, service: str, operation: str, **request: Any) -> dict[str, Any]:
         """Return what the service answers, tried again while that may help; a streamed body comes as bytes."""
-        self._client(service)  # asks for the account, which has tries of its own
-        started, pause = self._clock.monotonic(), FIRST_PAUSE_S
-        for _ in range(TRIES - 1):
-            try:
-                return self._read_once(service, operation, request)
-            except ProviderFailed as error:
-                if not error.retryable or self._clock.monotonic() + pause > started + TRY_WITHIN_S:
-                    raise
-            self._clock.sleep(pause)
-            pause *= 2
-        return self._read_once(service, operation, request)
+        self._client(service)  # before a turn is taken: it asks for the account, which is a read, too
+        return self._reads.patiently(lambda: self._answer(service, operation, request))
 
     def find(self, service: str, operation: str, **request: Any) -> dict[str, Any] | None:
         """Return what `read` does; None where the service says that it is not there."""
@@ -183,7 +163,7 @@ class Client:
 
         Its parts are tried again by boto3: what is uploaded has a name of its own, so a late write harms nobody.
         """
-        bucket, key = _bucket_and_key(place)
+        bucket, key = bucket_and_key(place, "s3")
         size = file.stat().st_size
         client = self._client("s3", UPLOAD_TRIES)
         from boto3.s3.transfer import TransferConfig
@@ -197,32 +177,13 @@ class Client:
 
     def is_there(self, place: str) -> bool:
         """Return whether there is an object at `place`."""
-        bucket, key = _bucket_and_key(place)
+        bucket, key = bucket_and_key(place, "s3")
         return self.find("s3", "head_object", Bucket=bucket, Key=key) is not None
 
     def delete(self, place: str) -> None:
         """Delete the object at `place`; none there is no error."""
-        bucket, key = _bucket_and_key(place)
+        bucket, key = bucket_and_key(place, "s3")
         self.remove(Call("s3", "delete_object", {"Bucket": bucket, "Key": key}))
-
-    def together(self, *reads: Callable[[], T]) -> list[T]:
-        """Return what each of `reads` returns, done side by side; a read may do the same with its own.
-
-        Raises:
-            MlscaleError: that of the first in order that failed; those that have not begun are left out.
-        """
-        return list(self.in_order(*reads))
-
-    def in_order(self, *reads: Callable[[], T]) -> Iterator[T]:
-        """Yield what `together` returns, each as soon as it and those before it are there; the others go on."""
-        if len(reads) <= 1:
-            yield from (read() for read in reads)
-            return
-        pool = ThreadPoolExecutor(min(PARALLEL, len(reads)), thread_name_prefix="read")
-        try:
-            yield from (future.result() for future in [pool.submit(read) for read in reads])
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def _account_found(self) -> str:
         found = str(self.read("sts", "get_caller_identity")["Account"])
@@ -233,11 +194,6 @@ class Client:
                 hint="choose others with AWS_PROFILE, or correct account: in the spec",
             )
         return found
-
-    def _read_once(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        self._client(service)  # before the turn is taken: it asks for the account, which is a read, too
-        with self._reading:
-            return self._answer(service, operation, request)
 
     def _answer(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         client = self._client(service)
@@ -300,34 +256,10 @@ class Client:
             return self._session.client(service, config=settings)
 
 
-def _timeout_s(text: str) -> float | None:
-    """Return the seconds that the environment gives a call, None where it says nothing."""
-    if not text:
-        return None
-    try:
-        seconds = duration_of(text).total_seconds()
-    except ValueError as error:
-        raise UsageError(f"{TIMEOUT_VARIABLE} is not a duration", why=str(error), hint=_LIKE_THIS) from error
-    if not seconds:
-        raise UsageError(f"{TIMEOUT_VARIABLE} is not a duration", why=f"{text} is no time at all", hint=_LIKE_THIS)
-    return seconds
-
-
-_LIKE_THIS = f"write it like {TIMEOUT_VARIABLE}=20s"
-
-
 def _action(service: str, operation: str, name: str = "") -> str:
     """Return the action of IAM that a call needs, `sagemaker:CreateModel`; `name` is the API's own for `operation`."""
     action = _S3_ACTIONS.get(operation, name or operation) if service == "s3" else name or operation
     return f"{_ACTION_PREFIXES.get(service, service)}:{action}"
-
-
-def _bucket_and_key(place: str) -> tuple[str, str]:
-    scheme, _, rest = place.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not bucket or not key:
-        raise UsageError("this is no place in S3", why=place, hint="write it like s3://bucket/folder/file")
-    return bucket, key
 
 
 @contextmanager

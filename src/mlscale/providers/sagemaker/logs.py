@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from mlscale.clock import Clock
+from mlscale.providers.calling import together
 from mlscale.providers.contract import LogLine, LogQuery
 from mlscale.providers.sagemaker.client import Client
 
@@ -83,7 +84,7 @@ def _tail(client: Client, name: str, streams: Sequence[str], query: LogQuery) ->
     """Return the last events of each stream, at least one of each, by time."""
     count = max(1, query.tail)
     wanted = [stream for stream in streams if _is_wanted(stream, query)]
-    found = client.together(*(partial(_last, client, name, stream, count) for stream in wanted))
+    found = together(*(partial(_last, client, name, stream, count) for stream in wanted))
     return sorted((event for each in found for event in each), key=_ms)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from mlscale.deployment import Content, Deployment, Kind
 from mlscale.errors import MlscaleError, NoCapacity, Unsupported, WrongCredentials
+from mlscale.providers.calling import together
 from mlscale.providers.contract import Check
 from mlscale.providers.sagemaker.calls import Call
 from mlscale.providers.sagemaker.client import Client
@@ -54,7 +55,7 @@ def checks(client: Client, asked: Deployment | None, uploads: str) -> list[Check
     if asked is not None:
         looks += [*_looks(client, asked, None, uploads), partial(_writing, client, asked, uploads)]
         looks += [partial(_known, "topic", partial(_topic, client, asked, each)) for each in topics(asked)]
-    found = client.together(*looks)
+    found = together(*looks)
     return [
         Check("credentials", ok=True, found=f"account {account}, {who}"),
         *(look.check for each in found for look in each),
@@ -78,7 +79,7 @@ def refuse_unready(client: Client, asked: Deployment, seen: Deployment | None, u
         looks = [_quota_look(client, asked, seen)]
     else:
         return
-    found = [look.stops for each in client.together(*looks) for look in each if look.stops is not None]
+    found = [look.stops for each in together(*looks) for look in each if look.stops is not None]
     if len(found) > 1:
         raise type(found[0])(
             f"{len(found)} things would stop the deployment",

@@ -10,6 +10,7 @@ from typing import Any
 
 from mlscale.deployment import Deployment, Identity, Kind, Revision, revision_of
 from mlscale.errors import MlscaleError, NotOurs
+from mlscale.providers.calling import in_order, together
 from mlscale.providers.sagemaker import requests, translate
 from mlscale.providers.sagemaker.alarms import alarm_key, alarm_name
 from mlscale.providers.sagemaker.calls import Call
@@ -115,7 +116,7 @@ def raw_of(client: Client, name: str, uploads: str = "") -> Raw | None:
     if endpoint is None:
         return _left(client, name, uploads)
     config_name = _config_name(endpoint)
-    parts: list[Any] = client.together(
+    parts: list[Any] = together(
         lambda: described(client, "endpoint-config", config_name),
         lambda: tags_of(client, _arn("endpoint", endpoint)),
         lambda: our_alarms(client, name),
@@ -124,7 +125,7 @@ def raw_of(client: Client, name: str, uploads: str = "") -> Raw | None:
     config, tags, alarms, dashboard = parts
     _refuse_others("endpoint", name, name, tags)
     variants = list(config.get("ProductionVariants", ())) if config else []
-    more: list[Any] = client.together(
+    more: list[Any] = together(
         *(partial(_model, client, str(variant["ModelName"])) for variant in variants if variant.get("ModelName")),
         lambda: _seen_scaling(client, name, _slot(variants, endpoint), alarms, tags, endpoint),
     )
@@ -157,10 +158,10 @@ def deployments_of(client: Client, identities: Sequence[Identity], uploads: str)
     names = [each.name for each in identities]
     listed = _Listed(client, uploads)
     reads = listed.reads(names)
-    parts: list[Any] = client.together(*reads, *(partial(_serving, client, name) for name in names))
+    parts: list[Any] = together(*reads, *(partial(_serving, client, name) for name in names))
     listed.take(parts[: len(reads)])
     served: list[_Serving | None] = parts[len(reads) :]
-    raws = client.in_order(*(partial(listed.raw, name, each) for name, each in zip(names, served, strict=True)))
+    raws = in_order(*(partial(listed.raw, name, each) for name, each in zip(names, served, strict=True)))
     return [translate.deployment(each, raw) if raw else None for each, raw in zip(identities, raws, strict=True)]
 
 
@@ -272,9 +273,7 @@ def scaling_of(client: Client, name: str, slot: str) -> SeenScaling:
     endpoint = described(client, "endpoint", name)
     if endpoint is None:
         return _seen_scaling(client, name, slot, our_alarms(client, name), {}, {})
-    parts: list[Any] = client.together(
-        lambda: our_alarms(client, name), lambda: tags_of(client, _arn("endpoint", endpoint))
-    )
+    parts: list[Any] = together(lambda: our_alarms(client, name), lambda: tags_of(client, _arn("endpoint", endpoint)))
     alarms, tags = parts
     return _seen_scaling(client, name, slot, alarms, tags, endpoint)
 
@@ -289,7 +288,7 @@ def _seen_scaling(
 ) -> SeenScaling:
     resource = _resource(name, slot)
     pages = client.pages
-    targets, policies, actions = client.together(
+    targets, policies, actions = together(
         lambda: pages(
             _AUTOSCALING, "describe_scalable_targets", "ScalableTargets", ResourceIds=[resource], **_NAMESPACE
         ),
@@ -390,7 +389,7 @@ def adoption_calls(client: Client, name: str, labels: Mapping[str, str]) -> tupl
 
 def left_of(client: Client, name: str, uploads: str) -> tuple[str, ...]:
     """Return what is ours although there is no endpoint `name`: a run was cut off, or somebody deleted it."""
-    parts: list[Any] = client.together(
+    parts: list[Any] = together(
         lambda: our_models(client, name),
         lambda: our_configs(client, name),
         lambda: our_alarms(client, name),
@@ -440,7 +439,7 @@ def revisions_of(client: Client, name: str) -> list[Revision]:
     config = now.config if now else None
     variants = config["ProductionVariants"] if config else [{}]
     kind = Kind.SERVERLESS if variants[0].get("ServerlessConfig") else Kind.REALTIME
-    found = client.together(*(partial(_model, client, each) for each in our_models(client, name)))
+    found = together(*(partial(_model, client, each) for each in our_models(client, name)))
     contents = [
         translate.content_of(model, tags, {} if translate.machines_told(tags) else variants[0], kind)
         for model, tags in filter(None, found)
@@ -472,17 +471,15 @@ def unused(client: Client, name: str, keep: Sequence[str], uploads: str) -> list
     if endpoint is None:
         return []
     used = {_config_name(endpoint), endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")}
-    configs, models, places = client.together(
+    configs, models, places = together(
         lambda: our_configs(client, name),
         lambda: our_models(client, name),
         lambda: uploads_of(client, name, uploads),
     )
-    serving = client.together(
-        *(partial(described, client, "endpoint-config", each) for each in sorted(filter(None, used)))
-    )
+    serving = together(*(partial(described, client, "endpoint-config", each) for each in sorted(filter(None, used))))
     in_use = {variant.get("ModelName") for each in serving if each for variant in each["ProductionVariants"]}
     kept = [each for each in models if each in in_use or requests.revision_in(name, each) in keep]
-    their = client.together(*(partial(described, client, "model", each) for each in kept))
+    their = together(*(partial(described, client, "model", each) for each in kept))
     needed = {(each.get("PrimaryContainer") or {}).get("ModelDataUrl") for each in their if each}
     return [
         *(("endpoint-config", each) for each in configs if each not in used),
@@ -508,7 +505,7 @@ def uploads_of(client: Client, name: str, uploads: str) -> list[str]:
 
 def arrangement_removals(client: Client, name: str) -> tuple[Call, ...]:
     """Return the calls that delete every arrangement and Model of the deployment."""
-    configs, models = client.together(lambda: our_configs(client, name), lambda: our_models(client, name))
+    configs, models = together(lambda: our_configs(client, name), lambda: our_models(client, name))
     return (
         *(deletion("endpoint-config", each) for each in configs),
         *(deletion("model", each) for each in models),

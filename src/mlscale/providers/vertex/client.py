@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +14,8 @@ from typing import IO, Any, TypeVar
 
 from mlscale import __version__
 from mlscale.clock import Clock
-from mlscale.errors import ExtraMissing, MlscaleError, ProviderFailed, UsageError
+from mlscale.errors import ExtraMissing, MlscaleError
+from mlscale.providers.calling import TIMEOUT_S, TRY_WITHIN_S, Reads, bucket_and_key, timeout_s
 from mlscale.providers.contract import Progress
 from mlscale.providers.vertex.calls import Call
 from mlscale.providers.vertex.failures import (
@@ -26,24 +26,11 @@ from mlscale.providers.vertex.failures import (
     is_absent,
     is_there_already,
 )
-from mlscale.quantities import duration_of
 
 T = TypeVar("T")
 
-PARALLEL = 8
-"""Reads that are under way at once."""
-
-TIMEOUT_VARIABLE = "MLSCALE_CALL_TIMEOUT"
-TIMEOUT_S = 20.0
-"""No method of Vertex AI has a deadline of its own: without one a server that hangs is waited for without end."""
-
 PREDICT_TIMEOUT_S = 610.0
 """A dedicated endpoint may take 10 minutes to answer (API reference, inferenceTimeout), a shared one takes one."""
-
-TRIES = 5
-FIRST_PAUSE_S = 0.25
-TRY_WITHIN_S = 20.0
-"""No try of a read begins later than this after the first."""
 
 CONNECT_S = 5.0
 STORAGE_TRIES = 5
@@ -143,13 +130,13 @@ class Client:
         self.region = region
         self.parent = f"projects/{project}/locations/{region}"
         self._clock = clock
-        self._timeout_s = _timeout_s(os.environ.get(TIMEOUT_VARIABLE, ""))
+        self._timeout_s = timeout_s()
         self._making = threading.RLock()
         self._clients: dict[tuple[str, str], Any] = {}
         self._channels: dict[str, Any] = {}
         self._buckets: dict[tuple[str, float], Any] = {}
         self._found: Any = None
-        self._reading = threading.BoundedSemaphore(PARALLEL)
+        self._reads = Reads(clock)
 
     def who(self) -> str:
         """Return whose credentials are used, as far as they say it themselves.
@@ -271,7 +258,7 @@ class Client:
         Its parts are tried again by obstore, which throws them away where it fails: what is uploaded has a name of its
         own, so a late write harms nobody.
         """
-        bucket, key = _bucket_and_key(place)
+        bucket, key = bucket_and_key(place, "gs")
         store = self._bucket(bucket, self._timeout_s or PART_TIMEOUT_S)
         import obstore
 
@@ -283,12 +270,12 @@ class Client:
 
     def is_there(self, place: str) -> bool:
         """Return whether there is an object at `place`."""
-        bucket, key = _bucket_and_key(place)
+        bucket, key = bucket_and_key(place, "gs")
         store = self._bucket(bucket, self._call_s)
         import obstore
 
         try:
-            with self._reading, _storage_errors(f"looking for {place}"):
+            with self._reads.in_turn(), _storage_errors(f"looking for {place}"):
                 obstore.head(store, key)
         except FileNotFoundError:
             return False
@@ -296,7 +283,7 @@ class Client:
 
     def delete(self, place: str) -> None:
         """Delete the object at `place`; none there is no error."""
-        bucket, key = _bucket_and_key(place)
+        bucket, key = bucket_and_key(place, "gs")
         store = self._bucket(bucket, self._call_s)
         import obstore
 
@@ -305,28 +292,14 @@ class Client:
 
     def listed(self, place: str) -> list[str]:
         """Return the places of all objects whose names begin with `place`, sorted."""
-        bucket, prefix = _bucket_and_key(place)
+        bucket, prefix = bucket_and_key(place, "gs")
         store = self._bucket(bucket, self._call_s)
         import obstore
 
         folder = prefix.rpartition("/")[0]  # obstore's own prefix is of whole segments
-        with self._reading, _storage_errors(f"listing {place}", absent=False):
+        with self._reads.in_turn(), _storage_errors(f"listing {place}", absent=False):
             keys = [each["path"] for page in obstore.list(store, folder or None) for each in page]
         return sorted(f"gs://{bucket}/{key}" for key in keys if key.startswith(prefix))
-
-    def together(self, *reads: Callable[[], T]) -> list[T]:
-        """Return what each of `reads` returns, done side by side; a read may do the same with its own.
-
-        Raises:
-            MlscaleError: that of the first in order that failed; those that have not begun are left out.
-        """
-        if len(reads) <= 1:
-            return [read() for read in reads]
-        pool = ThreadPoolExecutor(min(PARALLEL, len(reads)), thread_name_prefix="read")
-        try:
-            return [future.result() for future in [pool.submit(read) for read in reads]]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
     @property
     def _call_s(self) -> float:
@@ -335,21 +308,7 @@ class Client:
     def _patiently(self, service: str, once: Callable[[], T]) -> T:
         """Return what `once` does, done again while its failure may pass by itself."""
         self._client(service)  # before a turn is taken: loading its modules takes long
-
-        def read() -> T:
-            with self._reading:
-                return once()
-
-        started, pause = self._clock.monotonic(), FIRST_PAUSE_S
-        for _ in range(TRIES - 1):
-            try:
-                return read()
-            except ProviderFailed as error:
-                if not error.retryable or self._clock.monotonic() + pause > started + TRY_WITHIN_S:
-                    raise
-            self._clock.sleep(pause)
-            pause *= 2
-        return read()
+        return self._reads.patiently(once)
 
     def _answer(self, service: str, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
         answer = self._called(service, method, request)
@@ -465,20 +424,6 @@ class Client:
         return GCSStore(bucket, **options)
 
 
-def _timeout_s(text: str) -> float | None:
-    """Return the seconds that the environment gives a call, None where it says nothing."""
-    if not text:
-        return None
-    hint = f"write it like {TIMEOUT_VARIABLE}=20s"
-    try:
-        seconds = duration_of(text).total_seconds()
-    except ValueError as error:
-        raise UsageError(f"{TIMEOUT_VARIABLE} is not a duration", why=str(error), hint=hint) from error
-    if not seconds:
-        raise UsageError(f"{TIMEOUT_VARIABLE} is not a duration", why=f"{text} is no time at all", hint=hint)
-    return seconds
-
-
 def _doing(service: str, method: str) -> str:
     """Return a method as the API's reference names it, `EndpointService.DeployModel`."""
     owner = _SERVICES[service].name if service else "Operations"
@@ -537,14 +482,6 @@ def _plain(message: Any) -> dict[str, Any]:
     raw = type(message).pb(message) if hasattr(type(message), "pb") else message
     plain: dict[str, Any] = MessageToDict(raw, preserving_proto_field_name=True)
     return plain
-
-
-def _bucket_and_key(place: str) -> tuple[str, str]:
-    scheme, _, rest = place.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme != "gs" or not bucket or not key:
-        raise UsageError("this is no place in Cloud Storage", why=place, hint="write it like gs://bucket/folder/file")
-    return bucket, key
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from mlscale.deployment import Content, Deployment
 from mlscale.errors import MlscaleError, Unsupported, WrongCredentials
+from mlscale.providers.calling import together
 from mlscale.providers.contract import Check
 from mlscale.providers.vertex import images, machines
 from mlscale.providers.vertex.client import Client
@@ -58,7 +59,7 @@ def checks(client: Client, asked: Deployment | None, uploads: str) -> list[Check
         ]
         if _content(asked).artifact and uploads:
             looks.append(partial(_writing, client, asked, uploads))
-    found = client.together(*looks)
+    found = together(*looks)
     return [
         Check("credentials", ok=True, found=f"project {client.project}, {who}"),
         *(look.check for each in found for look in each),
@@ -77,10 +78,7 @@ def refuse_unready(client: Client, asked: Deployment, seen: Deployment | None, u
         return
     client.who()
     found = [
-        look.stops
-        for each in client.together(*_looks(client, asked, uploads))
-        for look in each
-        if look.stops is not None
+        look.stops for each in together(*_looks(client, asked, uploads)) for look in each if look.stops is not None
     ]
     if len(found) > 1:
         raise Unsupported(

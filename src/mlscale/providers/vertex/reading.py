@@ -8,6 +8,7 @@ from typing import Any
 
 from mlscale.deployment import Identity, Revision, revision_of
 from mlscale.errors import MlscaleError, NotOurs
+from mlscale.providers.calling import together
 from mlscale.providers.vertex import machines, requests, translate, watching
 from mlscale.providers.vertex.calls import Call
 from mlscale.providers.vertex.client import Client
@@ -66,7 +67,7 @@ def raw_of(client: Client, identity: Identity) -> Raw | None:
         left = [each for each in our_models(client, identity) if requests.revision_in(identity.name, each)]
         return Raw(None, left=tuple(left)) if left else None
     refuse_others("endpoint", identity.name, identity.name, endpoint.get("labels", {}))
-    parts: list[Any] = client.together(
+    parts: list[Any] = together(
         lambda: our_models(client, identity),
         lambda: pending_of(client, identity),
         lambda: watching_of(client, identity) if requests.WATCHED in endpoint.get("labels", {}) else ([], []),
