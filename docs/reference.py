@@ -242,7 +242,15 @@ def _range(value: Mapping[str, Any]) -> str:
 
 def exit_codes() -> str:
     """Return the page of exit codes: what happened, and the `cause` that JSON has for it."""
-    rows = [(0, "", "Done, or nothing to do"), (3, "", "Changes are pending: `plan --detailed-exitcode` only")]
+    rows = [
+        (0, "", "Done, or nothing to do"),
+        (3, "", "Changes are pending: `plan --detailed-exitcode` only"),
+        (
+            errors.OUT_OF_TIME,
+            "that of code 1",
+            "A service was busy or out of reach for as long as mlscale tries: later the same command may work",
+        ),
+    ]
     rows += [(each.exit_code, f"`{each.cause}`", _said(each)) for each in _errors(errors.MlscaleError)]
     lines = [
         "# Exit codes",

@@ -19,26 +19,41 @@ MlscaleError                 1    failed
 ├── WorkspaceFailed          1    the workspace cannot be read or written
 │   └── LeaseLost            1    our lease ended while we worked
 ├── NotAsAsked               1    read-back differs from what was asked
-└── ProviderFailed           1    a provider call failed; `retryable` says if again may help
+└── ProviderFailed           1    a provider call failed
+
+An error that may pass by itself (`retryable`) has exit code 8, whatever its kind.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
+
+OUT_OF_TIME = 8
 
 
 class MlscaleError(Exception):
-    """What a user can act on: `what` in fixed words, `why` of this case, `hint` the next command."""
+    """What a user can act on: `what` in fixed words, `why` of this case, `hint` the next command.
 
-    exit_code: ClassVar[int] = 1
+    `retryable` says that the same may work a moment later, nothing else being changed.
+    """
+
+    exit_code: int = 1
     cause: ClassVar[str] = "failed"
 
-    def __init__(self, what: str, *, why: str = "", hint: str = "") -> None:
+    def __init__(self, what: str, *, why: str = "", hint: str = "", retryable: bool = False) -> None:
         super().__init__(f"{what}: {why}" if why else what)
         self.what = what
         self.why = why
         self.hint = hint
+        self.retryable = retryable
+        if retryable:
+            self.exit_code = OUT_OF_TIME
+
+    def and_why(self, more: str) -> Self:
+        """Return the same error with more lines of why it came."""
+        why = f"{self.why}\n{more}".strip()
+        return type(self)(self.what, why=why, hint=self.hint, retryable=self.retryable)
 
 
 class UsageError(MlscaleError):
@@ -121,7 +136,7 @@ class NoCapacity(MlscaleError):
 class TimedOut(MlscaleError):
     """Our own --timeout ended the wait; the hint says how to go on."""
 
-    exit_code = 8
+    exit_code = OUT_OF_TIME
     cause = "timed_out"
 
 
@@ -195,13 +210,6 @@ class NotAsAsked(MlscaleError):
 
 
 class ProviderFailed(MlscaleError):
-    """A provider call failed.
-
-    `retryable` says that the same call may work a moment later, nothing else being changed.
-    """
+    """A provider call failed."""
 
     cause = "provider_failed"
-
-    def __init__(self, what: str, *, why: str = "", hint: str = "", retryable: bool = False) -> None:
-        super().__init__(what, why=why, hint=hint)
-        self.retryable = retryable

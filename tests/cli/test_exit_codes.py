@@ -84,6 +84,12 @@ def timed_out(shell: Shell) -> Ran:
     return shell.run("deploy", "--timeout", "5s", "--output", "json")
 
 
+def busy_for_long(shell: Shell) -> Ran:
+    """8: the provider is busy at every try."""
+    shell.provider.faults[Op.ADD] = Fault.ALWAYS_BUSY
+    return shell.run("deploy", "--output", "json")
+
+
 def stale(shell: Shell) -> Ran:
     """10: a saved plan for what is not there any more."""
     shell.good("plan", "--out", "saved.json")
@@ -114,6 +120,7 @@ def terminated(shell: Shell) -> Ran:
         (4, "rolled_back", rolled_back),
         (6, "lease_held", lease_held),
         (8, "timed_out", timed_out),
+        (8, "provider_failed", busy_for_long),
         (10, "plan_stale", stale),
         (130, "interrupted", interrupted),
         (143, "interrupted", terminated),

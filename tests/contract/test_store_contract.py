@@ -243,6 +243,24 @@ def test_credentials_that_have_expired_are_told_in_the_service_s_words() -> None
     assert error.why == "s3://acme/x: ExpiredToken: The provided token has expired."
 
 
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("Server returned non-2xx status code: 503 Service Unavailable: <Error><Code>SlowDown</Code></Error>", 8),
+        ("Server returned non-2xx status code: 429 Too Many Requests: ", 8),
+        ("HTTP error: error sending request", 8),
+        ("Server returned non-2xx status code: 400 Bad Request: ", 1),
+    ],
+)
+def test_a_service_that_is_busy_is_no_failure_for_good(said: str, code: int) -> None:
+    """Where obstore tried again in vain, a later run may work; the exit code says which of both it is."""
+    from obstore.exceptions import GenericError
+
+    error = bucket_failure("s3://acme/x", GenericError(f"Error performing PUT in 1ms, after 3 retries - {said}"))
+
+    assert (type(error), error.exit_code) == (WorkspaceFailed, code)
+
+
 def test_a_full_disk_is_told_with_what_to_do() -> None:
     """ENOSPC names the file and the way out."""
     full = OSError(28, "No space left on device", "/data/leases/.writing")

@@ -140,19 +140,19 @@ def _put_back(session: Session, plan: Plan, scaling: Scaling | None, error: Mlsc
     before = make.back_to_stable(plan.seen) if plan.seen else None
     if before and scaling:
         before = replace(before, scaling=scaling)
-    why = error.why
+    more = ""
     try:
         seen = session.provider.read(session.identity)
-        if seen and seen.reason and seen.reason not in why:
-            why += f"\n{seen.reason}"
+        if seen and seen.reason and seen.reason not in error.why:
+            more = f"{seen.reason}\n"
         steps = session.provider.steps(before, seen, RolloutWish())
         if steps:
             run.take_back(make.plan(before, seen, steps, now=session.world.clock.now()))
     except MlscaleError as second:
-        return type(error)(error.what, why=f"{why}\ntaking it back failed as well: {second}", hint=error.hint)
+        return error.and_why(f"{more}taking it back failed as well: {second}")
     if before is None or before.stable is None:
-        return type(error)(error.what, why=f"{why}\nwhat was made for it is taken down again", hint=error.hint)
-    why = f"{why}\nrevision {before.stable.revision.id} serves, as before"
+        return error.and_why(f"{more}what was made for it is taken down again")
+    why = f"{error.why}\n{more}revision {before.stable.revision.id} serves, as before"
     _collect_garbage(session, run, run.take_back)
     if isinstance(error, NoCapacity) and not steps:
         return NoCapacity(error.what, why=why, hint=error.hint)

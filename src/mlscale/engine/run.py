@@ -181,8 +181,7 @@ class Run:
             if outcome.work is Work.DONE and step.kind is not StepKind.WAIT:
                 self._confirm(step)
         except MlscaleError as error:
-            retryable = isinstance(error, ProviderFailed) and error.retryable
-            self._journal.failed(step.key, str(error), retryable=retryable)
+            self._journal.failed(step.key, str(error), retryable=error.retryable)
             self.say("failed", step.key, step.subject, error.why)
             raise
         if outcome.work is Work.DONE:

@@ -28,6 +28,8 @@ NO_BUCKET = "NoSuchBucket"
 """The error code of both services: S3 API reference and Cloud Storage XML API reference, "Error responses"."""
 NO_CREDENTIALS = ("credential", "token request", "169.254.169.254")
 """Words of a failure to get credentials; the last is the clouds' metadata server, asked when nothing else has any."""
+BUSY = re.compile(r"status code: (429|5\d\d)")
+"""What obstore says of an answer that it waited and tried again for, in vain."""
 SAID = re.compile(r"<Code>(?P<code>\w+)</Code>\s*<Message>(?P<message>[^<]*)</Message>")
 REFUSED = frozenset(
     {
@@ -364,6 +366,12 @@ def bucket_failure(url: str, error: Exception) -> MlscaleError:
         return WrongCredentials("the workspace refuses these credentials", why=why, hint="mlscale doctor")
     if "error sending request" in text:
         return WorkspaceFailed(
-            "the workspace can't be reached", why=why, hint="check the network, then run the same command again"
+            "the workspace can't be reached",
+            why=why,
+            hint="check the network, then run the same command again",
+            retryable=True,
         )
+    if BUSY.search(text):
+        hint = "run the same command again, a little later"
+        return WorkspaceFailed("the workspace can't be used", why=why, hint=hint, retryable=True)
     return WorkspaceFailed("the workspace can't be used", why=why, hint="mlscale doctor")

@@ -320,7 +320,7 @@ def test_without_a_network_it_says_so(account: Account) -> None:
 
         ended = account.run("deploy", AWS_ENDPOINT_URL=address)
 
-    assert ended.code == 1
+    assert ended.code == 8
     assert ended.stderr.startswith("error: AWS does not answer\n")
 
 

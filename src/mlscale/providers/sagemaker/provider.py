@@ -382,7 +382,7 @@ class SageMaker:
             lines = logs.last_lines(self._client, name, LOG_LINES, since=tried["CreationTime"] if tried else None)
         except MlscaleError as error:
             lines = f"its log can't be read: {error}"
-        return type(failure)(failure.what, why=f"{failure.why}\n{lines}".strip(), hint=failure.hint)
+        return failure.and_why(lines)
 
 
 def _files(content: Content, sources: Mapping[str, str]) -> packaging.Files:

@@ -370,7 +370,7 @@ class Vertex:
             lines = logs.last_lines(self._client, payload.identity, LOG_LINES, payload.revision)
         except MlscaleError as unread:
             lines = f"its log can't be read: {unread}"
-        return type(error)(error.what, why=f"{error.why}\n{lines}".strip(), hint=error.hint)
+        return error.and_why(lines)
 
     def _replicas(self, payload: AwaitReplicas, operation: str) -> Outcome:
         found = self._deployed(payload.identity, requests.deployed_id(payload.revision))
