@@ -76,7 +76,8 @@ class FakeProvider:
 
     `polls` is how often a wait says that it goes on. `faults` are by what a step does; one that is not about being
     busy strikes once. `mortal` is the process that calls now. `meanwhile` is called in the middle of each step with
-    its key. `deaf_polls` is how many polls get no answer, `forgets` that the next one is told of no such operation.
+    its key. `deaf_polls` is how many polls get no answer, `forgets` that the next one is told of no such operation,
+    `moves_to` the operation by which a wait goes on after its first poll.
     """
 
     name = "fake"
@@ -95,6 +96,7 @@ class FakeProvider:
         self.kept: tuple[Revision, ...] = ()
         self.deaf_polls = 0
         self.forgets = False
+        self.moves_to = ""
         self._waited: dict[str, int] = {}
         self._refused: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -255,7 +257,7 @@ class FakeProvider:
                 raise ProviderFailed("there is no such operation", why=operation)
             self._waited[step.key] = self._waited.get(step.key, 0) + 1
             if self._waited[step.key] < self.polls:
-                return Outcome(Work.RUNNING, operation, "starting")
+                return Outcome(Work.RUNNING, self.moves_to or operation, "starting")
             call = _call(step)
             self._change(call.identity, lambda seen: _ready(seen, call.revision))
             return DONE

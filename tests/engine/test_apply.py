@@ -26,7 +26,7 @@ from mlscale.errors import (
     UsageError,
 )
 from mlscale.state import revisions
-from mlscale.state.journal import StepFailed, events, runs
+from mlscale.state.journal import StepBegan, StepFailed, events, runs
 from mlscale.state.lease import acquire
 from tests.doubles.fake_provider import Fault, Op
 from tests.doubles.mortal import Killed, Mortal
@@ -546,6 +546,17 @@ def test_an_operation_that_nobody_knows_any_more_is_begun_anew(engine: Engine) -
 
     assert len([key for key in engine.provider.calls if key.endswith("/wait")]) == 1
     assert engine.serving() == [ONE]
+
+
+def test_an_operation_that_goes_on_as_another_is_journalled_once(engine: Engine) -> None:
+    """What is begun anew within a step has another name: a run after a kill must ask for that one."""
+    engine.provider.polls, engine.provider.moves_to = 4, "starting again"
+
+    engine.deploy()
+
+    run = runs(engine.store, "reviews")[-1]
+    begun = [each.operation for each in events(engine.store, "reviews", run) if isinstance(each, StepBegan)]
+    assert begun == ["starting", "starting again"]
 
 
 def test_a_poll_that_fails_for_a_moment_ends_nothing(engine: Engine) -> None:

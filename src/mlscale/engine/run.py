@@ -242,8 +242,9 @@ class Run:
                 self.say("progress", step.key, step.subject, told)
             self._clock.sleep(pause)
             pause = rarer(pause, self._provider)
+            known = outcome.operation
             try:
-                outcome = self._provider.poll(step, outcome.operation or "")
+                outcome = self._provider.poll(step, known or "")
                 failed = 0
             except ProviderFailed as error:
                 # That nobody answers for a while says nothing about what goes on there.
@@ -251,6 +252,8 @@ class Run:
                 if not error.retryable or (failed >= TRIES and self._limit is None):
                     raise
                 self.say("retry", step.key, step.subject, error.why)
+            if outcome.operation and outcome.operation != known:  # begun anew, as on the next machine of a list
+                self._journal.began(step.key, outcome.operation)
         return outcome
 
     def _confirm(self, step: Step[object]) -> None:

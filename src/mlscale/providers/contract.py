@@ -143,7 +143,7 @@ class Provider(Protocol):
         """Return whether `step` has nothing left to do, by reading."""
 
     def poll(self, step: Step[object], operation: str) -> Outcome:
-        """Return how far `operation` of `step` is.
+        """Return how far `operation` of `step` is; the outcome may name another, as which it goes on.
 
         Raises:
             ProviderFailed: the operation failed; `why` has the provider's reason and the last log lines.
