@@ -50,7 +50,8 @@ def events(
         for each in found:
             show("", {"event": each}, output)
         return
-    lines = [_line(each) for each in found]
+    # The name of an operation is for the run that takes it up, and for programs: JSON has it.
+    lines = [_line(each) for each in found if each["event"] != "step_began"]
     others = [each for each in reversed(known) if each != chosen][:SHOWN_RUNS]
     if others:
         lines += ["", f"other runs: {', '.join(others)}"]
@@ -64,8 +65,6 @@ def _line(event: dict[str, Any]) -> str:
             return f"{at}  run {event['run_id']}: {event['command']}"
         case "step_intended":
             return f"{at}    {event['kind']:<7} {event['subject']}"
-        case "step_began":
-            return f"{at}    began   {event['key']}: {event['operation']}"
         case "step_done":
             return f"{at}    done    {event['key']}{_first_line(event['detail'])}"
         case "step_failed":
