@@ -238,7 +238,8 @@ class Auxiliary:
 class Deployment:
     """A model in production, asked or seen.
 
-    Asked: one stable revision with all traffic, no live counts, phase steady.
+    Asked: one stable revision with all traffic, or beside it a candidate with a share (a shadow: with the share of the
+    requests that it gets copies of); no live counts, phase steady.
     Seen: what the provider has. `reason` is the provider's own word for a failed or changing phase, `pending` the
     operation that goes on there. `address` is where requests go, `spec_hash` the mark of the last spec applied.
     `settings` are the provider's own endpoint settings (the port here, the VPC there), as text; `facts` are what the
@@ -266,13 +267,25 @@ class Deployment:
         """The revision that the endpoint goes back to, None before the first deploy."""
         return next((served for served in self.revisions if served.role is Role.STABLE), None)
 
+    @property
+    def candidate(self) -> ServedRevision | None:
+        """The revision that is tried beside the stable one, None if there is none."""
+        tried = (Role.CANDIDATE, Role.SHADOW)
+        return next((served for served in self.revisions if served.role in tried), None)
+
 
 @dataclass(frozen=True, slots=True)
 class RolloutWish:
-    """How a new revision shall take over."""
+    """How a new revision shall take over in one plan.
+
+    `steps` are the shares of a canary in basis points, `interval` the time between them; only where the provider goes
+    those steps by itself. A rollout that mlscale drives asks for two revisions with their shares, all at once.
+    """
 
     strategy: str = "all_at_once"
     bake_time: timedelta = timedelta(0)
+    steps: tuple[int, ...] = ()
+    interval: timedelta = timedelta(0)
 
 
 AT_ONCE = RolloutWish()

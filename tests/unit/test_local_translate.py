@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlscale.autoscaling.policy import starting_replicas
+from mlscale.autoscaling.policy import candidate_replicas, starting_replicas
 from mlscale.deployment import (
     WHOLE,
     Deployment,
@@ -267,6 +267,14 @@ def test_a_new_revision_starts_with_what_the_traffic_needs() -> None:
     candidate = ServedRevision(TWO, Role.CANDIDATE, WHOLE, Live(3, 3))
 
     assert starting_replicas(SCALING, seen(stable, candidate)) == 3
+
+
+@pytest.mark.parametrize(("share", "count"), [(0, 1), (1, 1), (1000, 1), (2500, 2), (5001, 4), (WHOLE, 7)])
+def test_a_candidate_has_replicas_for_its_share(share: int, count: int) -> None:
+    """Of what autoscaling has set for the traffic, rounded up; one at least, which answers nothing but its checks."""
+    running = seen(ServedRevision(ONE, Role.STABLE, WHOLE, Live(7, 7)))
+
+    assert candidate_replicas(Scaling(min=1, max=9), running, share) == count
 
 
 def test_a_first_deploy_shows_the_settings_that_it_makes() -> None:

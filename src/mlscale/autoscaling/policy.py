@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from mlscale.deployment import Deployment, Metric, Scaling, ScheduledBounds, StepPolicy, TargetPolicy
+from mlscale.deployment import WHOLE, Deployment, Metric, Scaling, ScheduledBounds, StepPolicy, TargetPolicy
 
 SCALE_IN_AT = 0.9
 """Scale in only when the metric would stay under this share of its target.
@@ -73,6 +73,11 @@ def starting_replicas(scaling: Scaling, seen: Deployment | None) -> int:
     carrying = [each.live.desired for each in seen.revisions if each.share and each.live] if seen else []
     most = max(scaling.max, *(each.max or each.min or 0 for each in scaling.schedule), 0)
     return max(scaling.min, min(most, max(carrying, default=scaling.min)))
+
+
+def candidate_replicas(scaling: Scaling, seen: Deployment | None, share: int) -> int:
+    """Return how many replicas a candidate needs for `share` basis points of what is served now; one at least."""
+    return max(1, math.ceil(starting_replicas(scaling, seen) * share / WHOLE))
 
 
 def effective_bounds(scaling: Scaling, now: datetime) -> tuple[int, int]:

@@ -126,7 +126,9 @@ class Provider(Protocol):
     def steps(self, asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish) -> Steps:
         """Return the steps from `seen` to `asked`, in an order that `after` allows; pure, no call is made.
 
-        `asked` None takes everything down. No difference gives no step.
+        `asked` None takes everything down. No difference gives no step. Where `asked` has a candidate, it is made
+        without traffic, and its replicas (`candidate_replicas`) and share are brought to what is asked; the stable one
+        stays as it is, and whatever is neither of the two goes.
         """
 
     def payloads(self) -> Any:
@@ -223,12 +225,18 @@ class BadOfAll:
 
 @runtime_checkable
 class Metrics(Protocol):
-    """Can count what each revision answered."""
+    """Can count what each revision answered; `lag` is how long after its end a window is counted to its end."""
+
+    lag: timedelta
 
     def counts(
         self, identity: Identity, start: datetime, end: datetime, slow_over_ms: float | None
     ) -> Sequence[BadOfAll]:
-        """Return a row per revision and window, in time order; a window without data has no row."""
+        """Return a row per revision and whole minute of the clock between `start` and `end`, in time order.
+
+        A minute without data has no row, and one that ended less than `lag` ago has none yet. `slow` is None where
+        `slow_over_ms` is, or where nobody counts it.
+        """
 
 
 class JobState(StrEnum):
