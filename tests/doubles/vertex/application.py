@@ -220,8 +220,9 @@ class Application:
             time.sleep(fault.seconds)
         if fault.kind in DROPPED:
             return None
+        # rule fault.storage
         code, words = wording.worded(fault, call)
-        return cloud_storage.refused(wording.STATUS[code], code, words, json_api=request.json)
+        return cloud_storage.refused(wording.STATUS[code], wording.STORED.get(code, code), words, json_api=request.json)
 
     def shown_journal(self) -> list[Json]:
         """Return every call with its whole request."""

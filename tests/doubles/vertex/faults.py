@@ -20,6 +20,9 @@ STATUS = {
 }  # fmt: skip
 """HTTP's status of each code, for Cloud Storage (google/rpc/code.proto)."""
 
+STORED = {"UNAUTHENTICATED": "AuthenticationRequired", "PERMISSION_DENIED": "AccessDenied"}
+"""What Cloud Storage's XML API says instead; of other codes obstore passes on the status alone."""
+
 
 def worded(fault: Fault, call: Call) -> tuple[str, str]:
     """Return code and message of a fault."""

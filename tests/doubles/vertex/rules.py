@@ -683,6 +683,13 @@ RULES: tuple[Rule, ...] = (
         "fault.denied", "any", "a refusal was scripted", "as iam.denied", f"{GITHUB}rpurinton/gemini-php/issues/4"
     ),
     _observed(
+        "fault.storage",
+        "storage",
+        "expired credentials or a refusal were scripted",
+        "401 AuthenticationRequired; 403 AccessDenied",
+        "https://stackoverflow.com/q/63222450",
+    ),
+    _observed(
         "fault.dropped",
         "any",
         "a dropped connection was scripted",
