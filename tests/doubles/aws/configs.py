@@ -9,6 +9,7 @@ from tests.doubles.aws.tags import keep
 from tests.doubles.aws.world import Json, Record, Region
 
 SERVERLESS_MEMORY_MB = range(1024, 6145, 1024)
+VARIANTS = ("ProductionVariants", "ShadowProductionVariants")
 
 
 def create_endpoint_config(region: Region, asked: Json) -> Json:
@@ -25,9 +26,26 @@ def create_endpoint_config(region: Region, asked: Json) -> Json:
         )
     for variant in variants:
         _check_variant(region, variant, asked)
+    _check_together(asked)
     region.configs[name.lower()] = Record(name, arn, asked, region.now())
     keep(region, arn, asked.get("Tags", []))
     return {"EndpointConfigArn": arn}
+
+
+def _check_together(asked: Json) -> None:
+    """Return if the variants can be on one endpoint."""
+    variants, shadows = asked["ProductionVariants"], asked.get("ShadowProductionVariants", [])
+    is_serverless = any("ServerlessConfig" in each for each in variants + shadows)
+    if shadows and (len(variants) > 1 or len(shadows) > 1):
+        words = "Specify one variant in ProductionVariants and one in ShadowProductionVariants."
+        raise invalid("config.shadow-one", words)
+    if shadows and (is_serverless or "AsyncInferenceConfig" in asked):
+        words = "ShadowProductionVariants is not supported for serverless or asynchronous endpoints."
+        raise invalid("config.shadow-kind", words)
+    if len(variants) > 1 and is_serverless:
+        raise invalid("config.serverless-several", "A serverless endpoint can have only one production variant.")
+    if len(variants) > 1 and "AsyncInferenceConfig" in asked:
+        raise invalid("config.async-several", "An asynchronous endpoint can have only one production variant.")
 
 
 def config_arn(region: Region, name: str) -> str:
@@ -81,7 +99,7 @@ def describe_endpoint_config(region: Region, asked: Json) -> Json:
     return {
         "EnableNetworkIsolation": False,
         **kept,
-        "ProductionVariants": [_completed(each) for each in config.asked["ProductionVariants"]],
+        **{name: [_completed(each) for each in config.asked[name]] for name in VARIANTS if name in config.asked},
         "EndpointConfigArn": config.arn,
         "CreationTime": config.created,
     }

@@ -194,6 +194,7 @@ def _resources(application: Application, asked: Json) -> Json:
                         "model": variant.asked.get("ModelName"),
                         "pools": variant.pools,
                         "serverless": variant.serverless,
+                        **({"shadow": True} if variant.is_shadow else {}),
                     }
                     for variant in each.variants
                 },

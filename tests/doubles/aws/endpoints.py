@@ -48,7 +48,7 @@ def _config_with_models(region: Region, name: str) -> Record:
         Refusal: it is not there, or one of its models is not.
     """
     config = found_config(region, name)
-    for variant in config.asked["ProductionVariants"]:
+    for variant in config.asked["ProductionVariants"] + config.asked.get("ShadowProductionVariants", []):
         if "ModelName" in variant:
             # rule endpoint.model-missing
             found_model(region, variant["ModelName"])
@@ -135,6 +135,8 @@ def update_endpoint_weights_and_capacities(region: Region, asked: Json) -> Json:
         raise invalid("weights.variant-missing", f'{words}"{endpoint.config_name}".')
     if len(set(names)) < len(names):
         raise invalid("weights.variant-twice", "Each variant name can be given only once.")
+    if sum("DesiredInstanceCount" in each for each in wishes) > 1:
+        raise invalid("weights.one-count", "Only the capacity of one variant can be changed at a time.")
     wished = {each["VariantName"]: each for each in wishes}
     variants = [_wished(region, each, wished.get(each.name, {})) for each in endpoint.variants]
     quotas.check(region, used(variants) - used(endpoint.variants))
@@ -146,7 +148,7 @@ def _wished(region: Region, variant: Variant, wish: Json) -> Variant:
     # rule weights.partial
     changed = replace(variant, serverless=variant.serverless | wish.get("ServerlessUpdateConfig", {}))
     if "DesiredWeight" in wish:
-        # rule weights.float32
+        # rule weights.float32, # rule weights.shadow
         changed = replace(changed, weight=float32(wish["DesiredWeight"]))
     if "DesiredInstanceCount" in wish:
         # rule weights.bounds
@@ -162,7 +164,7 @@ def describe_endpoint(region: Region, asked: Json) -> Json:
         "EndpointName": endpoint.name,
         "EndpointArn": endpoint.arn,
         "EndpointConfigName": endpoint.config_name,
-        "ProductionVariants": _variants(region, endpoint),
+        **_variants(region, endpoint),
         "EndpointStatus": endpoint.status,
         "CreationTime": endpoint.created,
         "LastModifiedTime": endpoint.modified,
@@ -180,22 +182,29 @@ def describe_endpoint(region: Region, asked: Json) -> Json:
         # rule endpoint.pending
         shown["PendingDeploymentSummary"] = {
             "EndpointConfigName": change.config_name,
-            "ProductionVariants": [pending(region, each, "Creating") for each in change.variants],
+            **_by_kind([(each, pending(region, each, "Creating")) for each in change.variants]),
             "StartTime": change.started,
         }
     return shown
 
 
-def _variants(region: Region, endpoint: Endpoint) -> list[Json]:
+def _variants(region: Region, endpoint: Endpoint) -> Json:
     change = endpoint.change
     if change is not None and change.kind == "create":
         # rule endpoint.creating
         starting = [(replace(each, count=0, pools={}), each) for each in endpoint.variants]
-        return [summary(region, now, wanted, "Creating") for now, wanted in starting]
+        return _by_kind([(now, summary(region, now, wanted, "Creating")) for now, wanted in starting])
     if change is not None and change.kind == "weights":
         pairs = zip(endpoint.variants, change.variants, strict=True)
-        return [summary(region, now, wanted, "Updating") for now, wanted in pairs]
-    return [summary(region, each, each) for each in endpoint.variants]
+        return _by_kind([(now, summary(region, now, wanted, "Updating")) for now, wanted in pairs])
+    return _by_kind([(each, summary(region, each, each)) for each in endpoint.variants])
+
+
+def _by_kind(shown: list[tuple[Variant, Json]]) -> Json:
+    # rule endpoint.shadows
+    shadows = [summary for variant, summary in shown if variant.is_shadow]
+    found = {"ProductionVariants": [summary for variant, summary in shown if not variant.is_shadow]}
+    return found | ({"ShadowProductionVariants": shadows} if shadows else {})
 
 
 def _capture(config: Json) -> Json:

@@ -13,8 +13,10 @@ SHOWN_AS_ASKED = ("RoutingConfig", "ManagedInstanceScaling")
 
 
 def variants_of(region: Region, config: Json) -> list[Variant]:
-    """Return the variants as a configuration starts them."""
-    return [placed(region, _started(each)) for each in config["ProductionVariants"]]
+    """Return the variants as a configuration starts them, shadows last."""
+    started = [_started(each) for each in config["ProductionVariants"]]
+    shadows = [replace(_started(each), is_shadow=True) for each in config.get("ShadowProductionVariants", [])]
+    return [placed(region, each) for each in (*started, *shadows)]
 
 
 def _started(asked: Json) -> Variant:

@@ -20,7 +20,9 @@ def check_deployment(region: Region, deployment: Json, config: Json, endpoint: E
     variants = config["ProductionVariants"]
     if any("ServerlessConfig" in each for each in variants):
         raise invalid("deployment.serverless", "DeploymentConfig is not supported for serverless endpoints.")
-    if endpoint is not None and {each["VariantName"] for each in variants} != {each.name for each in endpoint.variants}:
+    if endpoint is not None and {each["VariantName"] for each in variants} != {
+        each.name for each in endpoint.answering
+    }:
         words = "Production variant names of the new endpoint configuration must match the current ones."
         raise invalid("deployment.variant-names", words)
     if blue_green is not None:

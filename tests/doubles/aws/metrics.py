@@ -77,9 +77,11 @@ def statistic(name: str, values: Sequence[float]) -> float | None:
 
 
 def values_of(region: Region, metric: Json, start: float, end: float) -> list[float]:
-    """Return a metric's values from `start` to before `end`."""
+    """Return a metric's values from `start` to before `end`; what is younger than the lag is not there yet."""
     # rule metrics.namespace
     wanted = _dimensions(metric)
+    # rule metrics.late
+    end = min(end, region.now() - region.world.settings.metrics_lag_s)
     return [
         value
         for row in region.metrics
@@ -105,8 +107,8 @@ def get_metric_data(region: Region, asked: Json) -> Json:
     """Return statistics for each query."""
     if asked["StartTime"] >= asked["EndTime"]:
         raise invalid("metrics.times", "The parameter StartTime must be less than the parameter EndTime.")
-    shown = [_queried(region, query, asked) for query in asked["MetricDataQueries"] if query.get("ReturnData", True)]
-    return {"MetricDataResults": shown, "Messages": []}
+    found = [_queried(region, query, asked) for query in asked["MetricDataQueries"] if query.get("ReturnData", True)]
+    return {**_paged(region, found, asked), "Messages": []}
 
 
 def _queried(region: Region, query: Json, asked: Json) -> Json:
@@ -118,13 +120,33 @@ def _queried(region: Region, query: Json, asked: Json) -> Json:
     pairs = [(at, statistic(stat["Stat"], values)) for at, values in points]
     if asked.get("ScanBy", "TimestampDescending") == "TimestampDescending":
         pairs.reverse()
-    return {
-        "Id": query["Id"],
-        "Label": query.get("Label", stat["Metric"]["MetricName"]),
-        "Timestamps": [at for at, _ in pairs],
-        "Values": [value for _, value in pairs],
-        "StatusCode": "Complete",
-    }
+    return {"Id": query["Id"], "Label": query.get("Label", stat["Metric"]["MetricName"]), "Pairs": pairs}
+
+
+def _paged(region: Region, found: list[Json], asked: Json) -> Json:
+    """Return a page of datapoints over all queries; a query that goes on after it has a part of its data."""
+    # rule metrics.pages
+    size = asked.get("MaxDatapoints", region.world.settings.metrics_page)
+    start = at = int(asked.get("NextToken") or 0)
+    shown: list[Json] = []
+    first = 0
+    for each in found:
+        last = first + len(each["Pairs"])
+        pairs = each["Pairs"][max(0, start - first) : max(0, start + size - first)]
+        at = max(at, min(last, start + size))
+        # One that ended on an earlier page is not shown again; one without data is on the first.
+        if pairs or (first == last and not start):
+            shown.append(
+                {
+                    "Id": each["Id"],
+                    "Label": each["Label"],
+                    "Timestamps": [when for when, _ in pairs],
+                    "Values": [value for _, value in pairs],
+                    "StatusCode": "Complete" if start + size >= last else "PartialData",
+                }
+            )
+        first = last
+    return {"MetricDataResults": shown, **({"NextToken": str(at)} if at < first else {})}
 
 
 def get_metric_statistics(region: Region, asked: Json) -> Json:

@@ -145,6 +145,34 @@ RULES: tuple[Rule, ...] = (
     ),
     _guessed("config.serverless-async", "CreateEndpointConfig", "ServerlessConfig beside AsyncInferenceConfig", UNSURE),
     _documented(
+        "config.shadow-one",
+        "CreateEndpointConfig",
+        "ShadowProductionVariants with more than one of either kind",
+        UNSURE,
+        f"{SM}CreateEndpointConfig.html",
+    ),
+    _documented(
+        "config.shadow-kind",
+        "CreateEndpointConfig",
+        "ShadowProductionVariants for a serverless or asynchronous endpoint",
+        UNSURE,
+        f"{DG}shadow-tests-exclusions.html",
+    ),
+    _documented(
+        "config.serverless-several",
+        "CreateEndpointConfig",
+        "several serverless variants",
+        UNSURE,
+        f"{DG}serverless-endpoints.html",
+    ),
+    _observed(
+        "config.async-several",
+        "CreateEndpointConfig",
+        "several variants beside AsyncInferenceConfig",
+        UNSURE,
+        f"{GITHUB}aws/aws-cdk-rfcs/pull/433",
+    ),
+    _documented(
         "config.serverless-memory",
         "CreateEndpointConfig",
         "memory that is no multiple of 1024 MB up to 6144",
@@ -214,6 +242,13 @@ RULES: tuple[Rule, ...] = (
         "DescribeEndpoint",
         "creating, or updating to a new configuration",
         "PendingDeploymentSummary",
+        f"{SM}DescribeEndpoint.html",
+    ),
+    _documented(
+        "endpoint.shadows",
+        "DescribeEndpoint",
+        "a configuration has ShadowProductionVariants",
+        "they are shown apart",
         f"{SM}DescribeEndpoint.html",
     ),
     _documented(
@@ -376,6 +411,16 @@ RULES: tuple[Rule, ...] = (
     _guessed("weights.variant-missing", "UpdateEndpointWeightsAndCapacities", "no such variant", UNSURE),
     _guessed("weights.variant-twice", "UpdateEndpointWeightsAndCapacities", "a variant twice", UNSURE),
     _documented(
+        "weights.one-count",
+        "UpdateEndpointWeightsAndCapacities",
+        "counts of several variants",
+        UNSURE,
+        f"{SM}UpdateEndpointWeightsAndCapacities.html",
+    ),
+    _guessed(
+        "weights.shadow", "UpdateEndpointWeightsAndCapacities", "the weight of a shadow", "changed as of any variant"
+    ),
+    _documented(
         "weights.partial",
         "UpdateEndpointWeightsAndCapacities",
         "only a weight or only a count",
@@ -435,6 +480,9 @@ RULES: tuple[Rule, ...] = (
         "several variants",
         "traffic by weight over the sum of weights; here in turns, so that shares are exact",
         f"{SM}ProductionVariant.html",
+    ),
+    _guessed(
+        "invoke.shadow", "InvokeEndpoint", "a shadow", "copies of the weight of the shadow over that of the production"
     ),
     _documented(
         "invoke.model-error",
@@ -704,6 +752,14 @@ RULES: tuple[Rule, ...] = (
     ),
     _documented(
         "metrics.aligned", "GetMetricData", "always", "periods start at whole multiples", f"{CW}GetMetricData.html"
+    ),
+    _guessed("metrics.late", "GetMetricData", "values that have just been measured", "not there until the lag is over"),
+    _documented(
+        "metrics.pages",
+        "GetMetricData",
+        "more datapoints than MaxDatapoints",
+        "PartialData and a NextToken; the rest under the same Id on the next page",
+        f"{CW}MetricDataResult.html",
     ),
     _guessed("metrics.percentile", "GetMetricData", "pNN", "nearest rank; AWS does not say how"),
     _documented(

@@ -34,13 +34,28 @@ class Runtime:
                 raise Refusal("invoke.variant-missing", "ValidationError", words)
             return variant
         # rule invoke.weights
-        total = sum(each.weight for each in endpoint.variants) or 1.0
-        for each in endpoint.variants:
+        answering = endpoint.answering
+        total = sum(each.weight for each in answering) or 1.0
+        for each in answering:
             key = (endpoint.arn, each.name)
             self._owed[key] = self._owed.get(key, 0.0) + each.weight / total
-        best = max(endpoint.variants, key=lambda each: self._owed[endpoint.arn, each.name])
+        best = max(answering, key=lambda each: self._owed[endpoint.arn, each.name])
         self._owed[endpoint.arn, best.name] -= 1.0
         return best
+
+    def copied_to(self, endpoint: Endpoint) -> list[Variant]:
+        """Return the shadows whose turn it is to get a copy of a request."""
+        # rule invoke.shadow
+        total = sum(each.weight for each in endpoint.answering) or 1.0
+        found = []
+        for each in endpoint.variants:
+            key = (endpoint.arn, each.name)
+            if each.is_shadow:
+                self._owed[key] = self._owed.get(key, 0.0) + min(1.0, each.weight / total)
+                if self._owed[key] >= 1.0:
+                    self._owed[key] -= 1.0
+                    found.append(each)
+        return found
 
 
 def invoke_endpoint(region: Region, runtime: Runtime, call: Call) -> tuple[Reply, float]:
@@ -52,6 +67,8 @@ def invoke_endpoint(region: Region, runtime: Runtime, call: Call) -> tuple[Reply
     variant = runtime.chosen(endpoint, call.headers.get("x-amzn-sagemaker-target-variant"))
     answer = answer_of(region, endpoint, variant.name)
     _measure(region, endpoint, variant, answer)
+    for shadow in runtime.copied_to(endpoint):
+        _measure(region, endpoint, shadow, answer_of(region, endpoint, shadow.name))
     if answer.status >= BAD:
         return _model_error(region, endpoint, answer), answer.latency_s
     body = answer_body(endpoint, variant, answer)

@@ -25,11 +25,13 @@ def float32(number: float) -> float:
 
 @dataclass
 class Settings:
-    """What holds for all calls."""
+    """What holds for all calls; values of metrics come `metrics_lag_s` late, `metrics_page` of them a page at most."""
 
     delay_s: float = DELAY_S
     latency_s: float = 0.0
     no_capacity: list[str] = field(default_factory=list)
+    metrics_lag_s: float = 0.0
+    metrics_page: int = 100_800
 
 
 class Clock:
@@ -55,13 +57,14 @@ class Record:
 
 @dataclass
 class Variant:
-    """A production variant as it runs."""
+    """A variant as it runs; a shadow gets copies of requests and answers none."""
 
     asked: Json
     weight: float
     count: int = 0
     serverless: Json = field(default_factory=dict)
     pools: dict[str, int] = field(default_factory=dict)
+    is_shadow: bool = False
 
     @property
     def name(self) -> str:
@@ -104,6 +107,11 @@ class Endpoint:
     def variant(self, name: str) -> Variant | None:
         """Return the variant of that name."""
         return next((each for each in self.variants if each.name == name), None)
+
+    @property
+    def answering(self) -> list[Variant]:
+        """Return the variants that answer, without shadows."""
+        return [each for each in self.variants if not each.is_shadow]
 
 
 @dataclass
