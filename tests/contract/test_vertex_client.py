@@ -31,6 +31,7 @@ from mlscale.errors import (
     WrongCredentials,
 )
 from mlscale.providers.contract import Progress
+from mlscale.providers.vertex.addresses import Address
 from mlscale.providers.vertex.calls import Call
 from mlscale.providers.vertex.client import PART_SIZE, PARTS, Client, Invoked
 from tests.doubles.moved_clock import MovedClock
@@ -618,7 +619,8 @@ def test_two_addresses_lead_all_services_elsewhere(
     client.pages("alert_policy", "list_alert_policies", name=f"projects/{PROJECT}")
     client.read("project", "get_project", name=f"projects/{PROJECT}")
 
-    assert set(client._channels) == {double.address, google}
+    asked = [each.removeprefix("http://") for each in (double.address, google)]
+    assert set(client._channels) == {Address(each, is_plain=True) for each in asked}
     assert len(calls(double)) == 5
 
 
@@ -631,12 +633,12 @@ def test_an_address_is_asked_directly_whatever_the_proxy(double: Double, monkeyp
     assert calls(double) == ["EndpointService.GetEndpoint"]
 
 
-def test_nobody_at_the_address_is_no_answer(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_at_the_address_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that is down is no matter of credentials."""
     monkeypatch.setenv("MLSCALE_VERTEX_API_ENDPOINT", "http://127.0.0.1:1")
 
     with pytest.raises(ProviderFailed, match="Google Cloud does not answer") as raised:
-        look(client)
+        look(Client(PROJECT, REGION, MovedClock()))
 
     assert raised.value.retryable
 
@@ -661,8 +663,26 @@ def test_without_credentials_no_bucket_is_asked(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
 
-    with pytest.raises(WrongCredentials, match="there are no good credentials for Google Cloud"):
+    with pytest.raises(WrongCredentials, match="there are no good credentials for Google Cloud") as raised:
         Client(PROJECT, REGION, MovedClock()).is_there("gs://acme-ml/model")
+
+    assert raised.value.hint.startswith("name a server in STORAGE_EMULATOR_HOST, too")
+
+
+def test_without_credentials_for_the_rest_the_other_address_is_named(
+    double: Double, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who rehearses against a server for Vertex AI needs one for the log, too, and no login."""
+    monkeypatch.delenv("MLSCALE_GOOGLE_API_ENDPOINT")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    client = Client(PROJECT, REGION, MovedClock())
+
+    assert look(client) is None
+    with pytest.raises(WrongCredentials) as raised:
+        client.pages("logging", "list_log_entries", resource_names=[f"projects/{PROJECT}"])
+
+    assert raised.value.hint.startswith("name a server in MLSCALE_GOOGLE_API_ENDPOINT, too")
+    assert calls(double) == ["EndpointService.GetEndpoint"]
 
 
 @pytest.mark.usefixtures("double")

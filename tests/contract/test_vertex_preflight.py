@@ -184,10 +184,11 @@ def test_a_server_that_does_not_test_permissions(double: Double, client: Client)
     assert all(found[name].found.startswith("not known: ") for name in ("permissions", "channel"))
 
 
-def test_without_credentials_nothing_is_asked(double: Double, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials_nothing_is_asked(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one thing that is wrong is told with what mends it."""
     monkeypatch.delenv("MLSCALE_VERTEX_API_ENDPOINT")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
+    client = Client(PROJECT, REGION, MovedClock())
 
     found = checks(client, asked(), UPLOADS)
 

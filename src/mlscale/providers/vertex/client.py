@@ -14,9 +14,10 @@ from typing import IO, Any, TypeVar
 
 from mlscale import __version__
 from mlscale.clock import Clock
-from mlscale.errors import ExtraMissing, MlscaleError
+from mlscale.errors import ExtraMissing, MlscaleError, WrongCredentials
 from mlscale.providers.calling import TIMEOUT_S, TRY_WITHIN_S, Reads, bucket_and_key, timeout_s
 from mlscale.providers.contract import Progress
+from mlscale.providers.vertex.addresses import GOOGLE, STORAGE, VERTEX, Address, advice, chosen
 from mlscale.providers.vertex.calls import Call
 from mlscale.providers.vertex.failures import (
     code_of,
@@ -42,12 +43,6 @@ PARTS = 4
 
 PART_TIMEOUT_S = 300.0
 TOLD_EVERY_S = 2.0
-
-VERTEX, GOOGLE = "MLSCALE_VERTEX_API_ENDPOINT", "MLSCALE_GOOGLE_API_ENDPOINT"
-"""Other addresses for Vertex AI and for what else of Google's is asked; http:// is plain and anonymous."""
-
-STORAGE = "STORAGE_EMULATOR_HOST"
-"""Another address for Cloud Storage, asked anonymously; Google's own clients know it, too."""
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
@@ -125,15 +120,16 @@ class Client:
     """
 
     def __init__(self, project: str, region: str, clock: Clock) -> None:
-        """Raise UsageError where the call timeout in the environment is none."""
+        """Raise UsageError where the environment's call timeout or an address in it is none."""
         self.project = project
         self.region = region
         self.parent = f"projects/{project}/locations/{region}"
         self._clock = clock
         self._timeout_s = timeout_s()
+        self._addresses = {variable: chosen(variable, os.environ) for variable in (VERTEX, GOOGLE)}
         self._making = threading.RLock()
         self._clients: dict[tuple[str, str], Any] = {}
-        self._channels: dict[str, Any] = {}
+        self._channels: dict[Address, Any] = {}
         self._buckets: dict[tuple[str, float], Any] = {}
         self._found: Any = None
         self._reads = Reads(clock)
@@ -144,10 +140,11 @@ class Client:
         Raises:
             WrongCredentials: there are none.
         """
-        if os.environ.get(VERTEX, "").startswith("http://"):
+        address = self._addresses[VERTEX]
+        if address is not None and address.is_plain:
             return f"anonymous, as {VERTEX} says"
         _imported("google.auth")
-        with _errors_of("reading the credentials of Google Cloud"):
+        with _credentials_for(VERTEX):
             found = self._credentials()
         named = (getattr(found, word, "") for word in ("service_account_email", "account"))
         return next((str(each) for each in named if each), "with credentials that do not say whose they are")
@@ -360,23 +357,25 @@ class Client:
         from google.api_core.gapic_v1.client_info import ClientInfo
 
         kind = getattr(module, f"{service.name}Client")
-        chosen = os.environ.get(GOOGLE if service.host else VERTEX, "").rstrip("/")
-        place = chosen or host or service.host or f"{self.region}-aiplatform.googleapis.com"
+        variable = GOOGLE if service.host else VERTEX
+        address = self._addresses[variable] or Address(
+            host or service.host or f"{self.region}-aiplatform.googleapis.com"
+        )
         info = ClientInfo(user_agent=f"mlscale/{__version__}")
         transport = kind.get_transport_class("grpc")
-        if place not in self._channels and place.startswith("http://"):
-            self._channels[place] = _plain_channel(place.removeprefix("http://"))
-        if place not in self._channels:
-            with _errors_of("reading the credentials of Google Cloud"):
+        if address not in self._channels and address.is_plain:
+            self._channels[address] = _plain_channel(address.place)
+        if address not in self._channels:
+            with _credentials_for(variable):
                 first = kind(
                     credentials=self._credentials(),
                     transport=partial(transport, channel=partial(_channel, transport)),
-                    client_options={"api_endpoint": place.removeprefix("https://")},
+                    client_options={"api_endpoint": address.place},
                     client_info=info,
                 )
-            self._channels[place] = first.transport.grpc_channel
+            self._channels[address] = first.transport.grpc_channel
             return first
-        return kind(transport=transport(channel=self._channels[place], client_info=info), client_info=info)
+        return kind(transport=transport(channel=self._channels[address], client_info=info), client_info=info)
 
     def _credentials(self) -> Any:
         """Return what google-auth finds, once: it may ask the metadata server of a machine in the cloud."""
@@ -419,7 +418,7 @@ class Client:
             options |= {"base_url": host if "://" in host else f"http://{host}", "bearer_token": "emulator"}
         else:
             _imported("google.auth")
-            with _errors_of("reading the credentials of Google Cloud"):
+            with _credentials_for(STORAGE):
                 options["credential_provider"] = _Token(self._credentials())
         return GCSStore(bucket, **options)
 
@@ -497,6 +496,17 @@ def _errors_of(doing: str) -> Iterator[None]:
     except RpcError as error:
         known = from_grpc_error(error)
         raise failure_of(known, doing) from known
+
+
+@contextmanager
+def _credentials_for(variable: str) -> Iterator[None]:
+    """Translate the errors of credentials that are read to ask whom `variable` may name."""
+    try:
+        with _errors_of("reading the credentials of Google Cloud"):
+            yield
+    except WrongCredentials as error:
+        hint = advice(variable, os.environ) or error.hint
+        raise WrongCredentials(error.what, why=error.why, hint=hint) from error.__cause__
 
 
 @contextmanager
