@@ -221,5 +221,5 @@ def test_the_last_lines_of_a_revision_are_its_own() -> None:
         entry(99, "r-1", "POST /predict 200"),
     )
 
-    assert logs.last_lines(kept, REVIEWS, 2, NEW) == "no module named iris\nbye"
+    assert logs.last_lines(kept, REVIEWS, 2, deployed_id(NEW)) == "no module named iris\nbye"
     assert logs.last_lines(kept, REVIEWS, 2) == "bye\nPOST /predict 200"

@@ -90,7 +90,8 @@ def deploy(deployment: Deployment, machine: str | None = None, least: int = 2, *
     """Return the request that deploys its revision on `machine`, or on its first one, as Vertex AI gets it."""
     revision = deployment.revisions[0].revision
     chosen = machine or revision.content.machine[0]
-    request = requests.deploy(deployment, revision, chosen, least=least, split=split or {"0": 100})
+    found = requests.deployed_id(revision.id)
+    request = requests.deploy(deployment, revision, chosen, deployed_id=found, least=least, split=split or {"0": 100})
     return read(aiplatform_v1.DeployModelRequest(request))
 
 
@@ -465,6 +466,12 @@ REFUSED: dict[str, tuple[Deployment, RolloutWish, str, str]] = {
         "endpoint.kind",
         "Vertex AI has no endpoint of kind async",
     ),
+    "a route of one's own in a container of Google's": (
+        asked(health=Health("/healthz")),
+        AT_ONCE,
+        "endpoint.health.path",
+        "a container of Google's has a route of its own",
+    ),
     "two models in a network": (
         replace(asked(), settings={"network": NETWORK}),
         BLUE_GREEN,
@@ -501,6 +508,35 @@ def test_what_vertex_cannot_do_is_refused_with_its_reason(case: str) -> None:
 def test_what_vertex_can_do_is_not_refused(asks: Deployment, rollout: RolloutWish) -> None:
     """The bounds themselves are allowed."""
     assert requests.refusals(asks, None, rollout, UPLOADS) == ()
+
+
+@pytest.mark.parametrize("key", ["network", "encryption_key", "dedicated_endpoint"])
+def test_what_an_endpoint_was_made_with_stays(key: str) -> None:
+    """Nothing that a deploy could do would change it, so it is not planned; where no endpoint is, it is free."""
+    wanted = asked(None, "rollout={strategy: all_at_once}")
+    has = {name: value for name, value in wanted.settings.items() if name != key}
+    there = replace(wanted, settings={**has, key: "another"}, facts={"there": "yes"})
+
+    (refusal,) = requests.refusals(replace(wanted, settings=has), there, AT_ONCE, UPLOADS)
+
+    assert refusal.path == f"vertex.{key}"
+    assert refusal.why == ("an endpoint keeps what it was made with, and there it is another: deploy by another name")
+    assert (
+        requests.refusals(replace(wanted, settings=has), replace(there, facts={"there": "no"}), AT_ONCE, UPLOADS) == ()
+    )
+
+
+@pytest.mark.parametrize(("startup", "text"), [(600, "600s"), (0.5, "0.500s"), (90.25, "90.250s")])
+def test_a_fraction_of_a_second_is_sent(startup: float, text: str) -> None:
+    """What is rounded would be another revision's when it is read back."""
+    request = model(asked(health=Health(startup_timeout=timedelta(seconds=startup))))
+
+    assert request["model"]["container_spec"]["deployment_timeout"] == text
+
+
+def test_a_deployment_by_another_account_has_another_id() -> None:
+    """It can't be changed where it is."""
+    assert len({requests.deployed_id("0123456789", each) for each in ("", "one@acme-ml", "two@acme-ml")}) == 3
 
 
 def test_files_need_a_place_in_cloud_storage() -> None:

@@ -88,6 +88,7 @@ class There:
     """Vertex AI with `deployment` on it, as its own requests left it; a test changes what it wants otherwise.
 
     `shares` are its deployed models with their percents; without them it is the one of `deployment`, with all traffic.
+    `available` is how many replicas the first of them has; None is a server that does not say, as of the others.
     """
 
     deployment: Deployment
@@ -108,8 +109,10 @@ class There:
             **made,
             "name": f"{BY_NUMBER}/endpoints/reviews",
             "labels": {**made["labels"], **self.labels},
-            "deployed_models": [self._deployed(each) for each, _ in shares],
-            "traffic_split": {requests.deployed_id(revision_in(each)): share for each, share in shares if share},
+            "deployed_models": [
+                self._deployed(each, None if number else self.available) for number, (each, _) in enumerate(shares)
+            ],
+            "traffic_split": {self._id(each): share for each, share in shares if share},
         }
         sent = [asking.model(each) for each, _ in shares]
         cloud = Cloud()
@@ -123,10 +126,16 @@ class There:
             pending=self.pending,
         )
 
-    def _deployed(self, deployment: Deployment) -> dict[str, Any]:
+    def _deployed(self, deployment: Deployment, available: int | None) -> dict[str, Any]:
         made: dict[str, Any] = asking.deploy(deployment, self.machine, deployment.scaling.min)["deployed_model"]
-        status = {} if self.available is None else {"status": {"available_replica_count": self.available}}
-        return {**made, "model": f"{BY_NUMBER}/models/{made['display_name']}@1", **status}
+        status = {} if available is None else {"status": {"available_replica_count": available} if available else {}}
+        return {**made, "id": self._id(deployment), "model": f"{BY_NUMBER}/models/{made['display_name']}@1", **status}
+
+    def _id(self, deployment: Deployment) -> str:
+        """The id of a revision's; with another account than the first deployment's, another."""
+        account = deployment.settings.get("service_account", "")
+        is_same = account == self.deployment.settings.get("service_account", "")
+        return requests.deployed_id(revision_in(deployment), "" if is_same else account)
 
     @property
     def seen(self) -> Deployment:
@@ -144,7 +153,8 @@ def steps(
 def named(key: str) -> str:
     """Return a step's key with a word for the revision's id."""
     for word, deployment in (("one", ONE), ("two", TWO), ("three", THREE)):
-        key = key.replace(revision_in(deployment), word)
+        for found in (revision_in(deployment), requests.deployed_id(revision_in(deployment))):
+            key = key.replace(found, word)
     return key
 
 
@@ -155,7 +165,7 @@ def keys(wanted: Deployment, seen: Deployment | None, rollout: RolloutWish = AT_
 
 def step(found: Sequence[Step[object]], key: str) -> Step[object]:
     """Return the step of that key."""
-    (one,) = [each for each in found if each.key.endswith(key)]
+    (one,) = [each for each in found if named(each.key).endswith(key)]
     return one
 
 
@@ -164,10 +174,18 @@ def afters(found: Sequence[Step[object]]) -> dict[str, list[str]]:
     return {named(each.key): [named(key) for key in each.after] for each in found}
 
 
+def trying(deployment: Deployment, share: int) -> Deployment:
+    """Return what a rollout asks for: the first revision, and beside it that of `deployment` with a share."""
+    stable = replace(ONE.revisions[0], share=WHOLE - share)
+    return replace(ONE, revisions=(stable, replace(deployment.revisions[0], role=Role.CANDIDATE, share=share)))
+
+
 ONE, TWO, THREE = asked(), asked(artifact="e" * 16), asked(artifact="f" * 16)
 MORE = asked(None, "endpoint.replicas={min: 3, max: 20}")
 RELABELLED = asked(None, "labels={team: other}")
 LOGGED = asked(None, "vertex.request_logging.share=20%")
+ELSEWHERE = asked(None, "vertex.service_account=other@acme-ml.iam.gserviceaccount.com")
+OTHER = requests.deployed_id(revision_in(ONE), "other@acme-ml.iam.gserviceaccount.com")
 UNWATCHED = replace(ONE, auxiliaries=())
 LESS_WATCHED = replace(ONE, auxiliaries=ONE.auxiliaries[:1])
 LEFT = translate.deployment(REVIEWS, Raw(None, left=("reviews-0123456789",)))
@@ -233,6 +251,59 @@ STATES: dict[str, tuple[Deployment, Deployment | None, Sequence[str]]] = {
     ),
     "other labels": (RELABELLED, There(ONE).seen, ["endpoint/configure"]),
     "other logging": (LOGGED, There(ONE).seen, ["endpoint/configure"]),
+    "another account": (
+        ELSEWHERE,
+        There(ONE).seen,
+        [*(f"one/{each}" for each in ("upload", "model", "deploy", "wait", "shift")), "one/undeploy"],
+    ),
+    "another account, half-way": (
+        ELSEWHERE,
+        There(ONE, [(ONE, 100), (ELSEWHERE, 0)]).seen,
+        ["one/wait", "one/shift", "one/undeploy"],
+    ),
+    "a revision is there twice": (ONE, There(ONE, [(ONE, 100), (ELSEWHERE, 0)]).seen, [f"{OTHER}/undeploy"]),
+    "there are no models any more, and other labels": (
+        RELABELLED,
+        There(ONE, []).seen,
+        [*MADE[1:], "endpoint/configure"],
+    ),
+    "a candidate": (
+        trying(TWO, 1000),
+        There(ONE).seen,
+        ["two/upload", "two/model", "two/deploy", "two/wait", "two/shift"],
+    ),
+    "a candidate has its share": (trying(TWO, 1000), There(ONE, [(ONE, 90), (TWO, 10)]).seen, []),
+    "a candidate without traffic": (trying(TWO, 0), There(ONE, [(ONE, 100), (TWO, 0)]).seen, []),
+    "a candidate gets more": (
+        trying(TWO, 5000),
+        There(ONE, [(ONE, 90), (TWO, 10)]).seen,
+        ["two/wait", "two/shift"],
+    ),
+    "a candidate gets more than its replicas carry": (
+        trying(TWO, 5000),
+        There(ONE, [(ONE, 90), (TWO, 10)], available=7).seen,
+        ["two/resize", "two/wait", "two/shift"],
+    ),
+    "a candidate gets less": (
+        trying(TWO, 1000),
+        There(ONE, [(ONE, 50), (TWO, 50)], available=7).seen,
+        ["two/wait", "two/shift", "two/resize"],
+    ),
+    "another candidate": (
+        trying(TWO, 1000),
+        There(ONE, [(ONE, 90), (THREE, 10)]).seen,
+        ["endpoint/back", "three/undeploy", "two/upload", "two/model", "two/deploy", "two/wait", "two/shift"],
+    ),
+    "a candidate and other bounds": (
+        replace(trying(TWO, 1000), scaling=MORE.scaling),
+        There(ONE, [(ONE, 90), (TWO, 10)]).seen,
+        ["endpoint/configure"],
+    ),
+    "a candidate becomes the stable one": (
+        TWO,
+        There(ONE, [(ONE, 50), (TWO, 50)], available=7).seen,
+        ["two/resize", "two/wait", "two/shift", "one/undeploy", "endpoint/configure"],
+    ),
     "alarms are gone": (ONE, replace(There(ONE).seen, auxiliaries=()), ["endpoint/watch"]),
     "fewer alarms": (LESS_WATCHED, There(ONE).seen, ["endpoint/watch"]),
     "no alarms any more": (UNWATCHED, There(ONE).seen, ["endpoint/watch"]),
@@ -290,7 +361,7 @@ def test_each_step_of_a_takeover_waits_for_what_it_needs() -> None:
         "two/bake": ["two/shift"],
         "one/undeploy": ["two/bake"],
         "three/undeploy": ["two/bake"],
-        "endpoint/configure": ["two/bake", "one/undeploy", "three/undeploy"],
+        "endpoint/configure": ["one/undeploy", "three/undeploy"],
         "endpoint/watch": ["endpoint/configure"],
     }
 
@@ -300,7 +371,7 @@ def test_without_a_bake_the_old_revision_goes_after_the_shift() -> None:
     found = afters(steps(TWO, There(ONE).seen))
 
     assert found["one/undeploy"] == ["two/shift"]
-    assert found["endpoint/configure"] == ["two/shift", "one/undeploy"]
+    assert found["endpoint/configure"] == ["one/undeploy"]
 
 
 def test_what_goes_on_is_waited_for_before_anything_changes() -> None:
@@ -330,12 +401,12 @@ def test_the_first_deployment_has_what_it_needs_in_its_steps() -> None:
             REVIEWS,
             revision.id,
             (
-                requests.deploy(ONE, revision, "n1-standard-4", least=2, split=split),
-                requests.deploy(ONE, revision, "n2-standard-4", least=2, split=split),
+                requests.deploy(ONE, revision, "n1-standard-4", deployed_id=ONES, least=2, split=split),
+                requests.deploy(ONE, revision, "n2-standard-4", deployed_id=ONES, least=2, split=split),
             ),
         ),
-        AwaitReplicas(REVIEWS, revision.id, 2),
-        Shift(REVIEWS, revision.id),
+        AwaitReplicas(REVIEWS, revision.id, ONES, 2),
+        Shift(REVIEWS, {ONES: 100}),
         Watch(REVIEWS, ONE.auxiliaries, {"mlscale-name": "reviews", **ONE.labels}),
     ]
 
@@ -348,20 +419,55 @@ def test_a_takeover_has_what_it_needs_in_its_steps() -> None:
     deploy = step(found, "/deploy").payload
     assert isinstance(deploy, Deploy)
     assert deploy.requests[0] == requests.deploy(
-        TWO, revision, "n1-standard-4", least=4, split={ONES: 100, requests.NEW: 0}
+        TWO, revision, "n1-standard-4", deployed_id=TWOS, least=4, split={ONES: 100, requests.NEW: 0}
     )
     assert step(found, "/upload").payload == Upload(REVIEWS, f"{UPLOADS}/reviews/{'e' * 16}", revision, None)
-    assert step(found, "/wait").payload == AwaitReplicas(REVIEWS, revision.id, 4)
-    assert step(found, "/shift").payload == Shift(REVIEWS, revision.id)
-    assert step(found, "/bake").payload == Bake(REVIEWS, revision.id, timedelta(minutes=5))
+    assert step(found, "/wait").payload == AwaitReplicas(REVIEWS, revision.id, TWOS, 4)
+    assert step(found, "/shift").payload == Shift(REVIEWS, {TWOS: 100})
+    assert step(found, "/bake").payload == Bake(REVIEWS, revision.id, TWOS, timedelta(minutes=5))
     assert step(found, "/undeploy").payload == Undeploy(REVIEWS, ONES)
     assert step(found, "/configure").payload == Configure(
         REVIEWS,
-        revision.id,
+        TWOS,
         TWO.scaling,
         requests.endpoint_labels(TWO, revision.id),
         "10% to bq://acme-ml.serving.requests",
     )
+
+
+def test_a_candidate_has_what_it_needs_in_its_steps() -> None:
+    """It starts with replicas for its share and without traffic, which the stable one keeps until it is ready."""
+    wanted, revision = trying(TWO, 2500), TWO.revisions[0].revision
+    found = steps(wanted, There(ONE, [(ONE, 60), (THREE, 40)], available=7).seen)
+
+    deploy = step(found, "two/deploy").payload
+    assert isinstance(deploy, Deploy)
+    assert deploy.requests[0] == requests.deploy(
+        wanted, revision, "n1-standard-4", deployed_id=TWOS, least=2, split={ONES: 100, requests.NEW: 0}
+    )
+    assert step(found, "endpoint/back").payload == Shift(REVIEWS, {ONES: 100})
+    assert step(found, "/wait").payload == AwaitReplicas(REVIEWS, revision.id, TWOS, 2)
+    assert step(found, "two/shift").payload == Shift(REVIEWS, {ONES: 75, TWOS: 25})
+    assert step(found, "two/shift").changes == (
+        Change(f"revision {revision_in(ONE)}", "60%", "75%"),
+        Change(f"revision {revision_in(THREE)}", "40%", "0%"),
+        Change(f"revision {revision.id}", "0%", "25%"),
+    )
+
+
+def test_each_step_of_another_candidate_waits_for_what_it_needs() -> None:
+    """What is neither of the two goes first: two are paid for at most."""
+    found = afters(steps(trying(TWO, 1000), There(ONE, [(ONE, 60), (THREE, 40)]).seen))
+
+    assert found == {
+        "endpoint/back": [],
+        "three/undeploy": ["endpoint/back"],
+        "two/upload": [],
+        "two/model": ["two/upload"],
+        "two/deploy": ["endpoint/back", "three/undeploy", "two/model"],
+        "two/wait": ["two/deploy"],
+        "two/shift": ["two/wait"],
+    }
 
 
 @pytest.mark.parametrize(("available", "least"), [(None, 2), (1, 2), (7, 7), (99, 10)])
@@ -506,7 +612,7 @@ def test_taking_down_ends_what_bills_first_and_leaves_a_trace_to_the_end() -> No
         (There(ONE, []).seen, ["endpoint/unwatch", "endpoint/delete", "files/delete"]),
         (
             There(UNWATCHED, watched=False).seen,
-            [f"{ONES}/undeploy", "endpoint/delete", "files/delete", "reviews-one/delete"],
+            ["one/undeploy", "endpoint/delete", "files/delete", "reviews-one/delete"],
         ),
     ],
     ids=["nothing is there", "what is left", "an endpoint without models", "nothing watches"],
@@ -625,7 +731,9 @@ def test_whatever_is_asked_is_what_is_read_back(deployment: Deployment, data: st
 @given(deployments(), deployments())
 def test_a_change_of_anything_has_a_step_and_no_change_has_none(one: Deployment, other: Deployment) -> None:
     """A field that differs is in the steps' changes; a plan that shows a difference does something about it."""
-    other = replace(other, settings={**one.settings, "request_logging": other.settings.get("request_logging", "")})
+    kept = {key: value for key, value in one.settings.items() if key in requests.FIXED}
+    free = {key: value for key, value in other.settings.items() if key not in requests.FIXED}
+    other = replace(other, settings={**kept, **free})
     seen = There(one).seen
 
     planned = translate.steps(other, seen, AT_ONCE, UPLOADS)
@@ -760,7 +868,9 @@ def test_scaling_and_service_account_are_the_stable_revisions() -> None:
     assert (seen.scaling, seen.settings) == (ONE.scaling, ONE.settings)
 
 
-@pytest.mark.parametrize(("available", "live"), [(None, Live(2, 2)), (1, Live(2, 1)), (2, Live(2, 2)), (7, Live(7, 7))])
+@pytest.mark.parametrize(
+    ("available", "live"), [(None, Live(2, 2)), (0, Live(2, 0)), (1, Live(2, 1)), (2, Live(2, 2)), (7, Live(7, 7))]
+)
 def test_counts_are_as_the_endpoint_says(available: int | None, live: Live) -> None:
     """Fewer than the least are on their way; where it does not say, there are as many as were asked for."""
     assert There(ONE, available=available).seen.revisions[0].live == live

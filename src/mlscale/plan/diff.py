@@ -81,6 +81,29 @@ def share_text(share: int) -> str:
     return f"{share * 100 / WHOLE:g}%"
 
 
+def share_changes(asked: Deployment, seen: Deployment | None) -> tuple[Change, ...]:
+    """Return the shares that shift; those that come last are new."""
+    before, after = (_shares(each) if each else {} for each in (seen, asked))
+    paths = [*before, *(each for each in after if each not in before)]
+    return tuple(
+        Change(f"revision {each}", share_text(before.get(each, 0)), share_text(after.get(each, 0)))
+        for each in paths
+        if before.get(each, 0) != after.get(each, 0)
+    )
+
+
+def _shares(deployment: Deployment) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for each in deployment.revisions:  # a revision may be there twice
+        found[each.revision.id] = found.get(each.revision.id, 0) + each.share
+    return found
+
+
+def replicas_text(count: int) -> str:
+    """Return a count of replicas in words: `1 replica`, `3 replicas`."""
+    return "1 replica" if count == 1 else f"{count} replicas"
+
+
 def bounds_text(least: int, most: int) -> str:
     """Return bounds of a count: `2` where it is fixed, else `2 to 10`."""
     return str(least) if least == most else f"{least} to {most}"

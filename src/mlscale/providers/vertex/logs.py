@@ -34,13 +34,19 @@ Entry: TypeAlias = Mapping[str, Any]
 
 
 def lines(
-    client: Client, identity: Identity, query: LogQuery, revision_at: Callable[[str, datetime], str], clock: Clock
+    client: Client,
+    identity: Identity,
+    query: LogQuery,
+    revision_at: Callable[[str, datetime], str],
+    clock: Clock,
+    deployed_id: str = "",
 ) -> Iterator[LogLine]:
     """Yield the lines that `query` asks for, oldest first: of the newest thousand the last ones of each replica.
 
-    `revision_at` tells which revision a DeployedModel had at a time.
+    `revision_at` tells which revision a DeployedModel had at a time, `deployed_id` is the id of the asked revision's;
+    empty is the one that follows from it.
     """
-    wanted = _filter(identity, query)
+    wanted = _filter(identity, query, deployed_id)
     count = max(query.tail, LARGEST_PAGE) if query.tail else 1
     found = _newest(client, identity, wanted, count)
     seen = {_key(entry) for entry in found}
@@ -58,13 +64,12 @@ def lines(
         yield from _shown(news, query, revision_at)
 
 
-def last_lines(client: Client, identity: Identity, count: int, revision: str = "") -> str:
-    """Return the last `count` lines of an endpoint's containers, or of one revision's alone; empty if there are none.
+def last_lines(client: Client, identity: Identity, count: int, deployed_id: str = "") -> str:
+    """Return the last `count` lines of an endpoint's containers, or of one DeployedModel's; empty if there are none.
 
     An endpoint's other revisions go on writing while one fails.
     """
-    query = LogQuery(revision or None, tail=count)
-    found = _newest(client, identity, _filter(identity, query), count)
+    found = _newest(client, identity, _filter(identity, LogQuery(tail=count), deployed_id), count)
     return "\n".join(_text(entry) for entry in found)
 
 
@@ -91,7 +96,7 @@ def _request(identity: Identity, wanted: str, order: str) -> dict[str, Any]:
     }
 
 
-def _filter(identity: Identity, query: LogQuery) -> str:
+def _filter(identity: Identity, query: LogQuery, deployed_id: str = "") -> str:
     """Return the filter (Logging query language) for an endpoint's containers, a revision's or a replica's alone."""
     tests = {
         "logName": f"projects/{identity.account}/logs/{CONTAINER}",
@@ -99,8 +104,8 @@ def _filter(identity: Identity, query: LogQuery) -> str:
         "resource.labels.location": identity.region or "",
         "resource.labels.endpoint_id": identity.name,
     }
-    if query.revision is not None:
-        tests["labels.deployed_model_id"] = _deployed_id(query.revision)
+    if deployed_id or query.revision is not None:
+        tests["labels.deployed_model_id"] = deployed_id or _deployed_id(query.revision or "")
     if query.replica is not None:
         tests["labels.replica_id"] = query.replica
     return " AND ".join(f"{field}={json.dumps(value)}" for field, value in tests.items())

@@ -53,6 +53,7 @@ from mlscale.providers.vertex.translate import (
     RemoveEndpoint,
     RemoveModel,
     RemoveUploads,
+    Resize,
     Shift,
     Undeploy,
     Upload,
@@ -61,8 +62,6 @@ from mlscale.providers.vertex.translate import (
 
 LOG_LINES = 20
 """How many of a container's last lines stand in the error of a deployment that failed."""
-
-ALL = 100
 
 APPEARS = "appears"
 """The operation of what somebody else makes, and whose name nobody here knows."""
@@ -157,7 +156,7 @@ class Vertex:
                 return self.poll(step, (self._clock.now() + payload.bake_time).isoformat())
             case Deploy():
                 return DONE if self.is_done(step) else self._deployed_on(payload, 0)
-            case Configure():
+            case Configure() | Resize():
                 return self._configure(payload)
             case Watch():
                 for call in self._uneven(payload):
@@ -197,11 +196,13 @@ class Vertex:
             case Bake():
                 return False
             case Shift():
-                return self._split(identity) == {requests.deployed_id(payload.revision): ALL}
+                return self._split(identity) == payload.split
             case Undeploy():
                 return self._deployed(identity, payload.deployed_id) is None
             case Configure():
-                return not reading.label_calls(client, identity, payload.labels) and self._mutation(payload) is None
+                return not self._settings(payload) and self._mutation(payload) is None
+            case Resize():
+                return self._mutation(payload) is None
             case Watch():
                 return not self._uneven(payload)
             case RemoveEndpoint():
@@ -248,7 +249,11 @@ class Vertex:
 
     def logs(self, identity: Identity, query: LogQuery) -> Iterator[LogLine]:
         """Yield what the containers wrote, as Cloud Logging has it."""
-        return logs.lines(self._client, identity, query, reading.revision_at(self._client, identity), self._clock)
+        endpoint = reading.endpoint_of(self._client, identity)
+        by = {each["id"]: reading.revision_of_deployed(identity, each) for each in reading.deployed_models(endpoint)}
+        # A revision that is there has an id of its own where its service account was changed.
+        own = next((key for key, revision in by.items() if revision == query.revision), "")
+        return logs.lines(self._client, identity, query, lambda key, _: by.get(key, ""), self._clock, own)
 
     def list(self) -> Sequence[Identity]:
         """Return our endpoints in this project and region."""
@@ -327,7 +332,7 @@ class Vertex:
         Raises:
             NotOurs: something else has the id that follows from it.
         """
-        found = self._deployed(payload.identity, requests.deployed_id(payload.revision))
+        found = self._deployed(payload.identity, _deployed_id(payload))
         wanted = requests.model_id(payload.identity.name, payload.revision)
         if found is not None and found.get("display_name") != wanted:
             raise NotOurs(
@@ -367,26 +372,26 @@ class Vertex:
 
     def _failure(self, payload: Deploy, error: MlscaleError) -> MlscaleError:
         try:
-            lines = logs.last_lines(self._client, payload.identity, LOG_LINES, payload.revision)
+            lines = logs.last_lines(self._client, payload.identity, LOG_LINES, _deployed_id(payload))
         except MlscaleError as unread:
             lines = f"its log can't be read: {unread}"
         return error.and_why(lines)
 
     def _replicas(self, payload: AwaitReplicas, operation: str) -> Outcome:
-        found = self._deployed(payload.identity, requests.deployed_id(payload.revision))
+        found = self._deployed(payload.identity, payload.deployed_id)
         if found is None:
             raise ProviderFailed(
                 "the revision is gone", why=f"{payload.revision} is not on the endpoint", hint="mlscale deploy"
             )
-        available = found.get("status", {}).get("available_replica_count")
+        available = translate.replicas_of(found)
         least = min(payload.least, int(found.get("dedicated_resources", {}).get("min_replica_count", 1)))
-        if available is None or int(available) >= least:
+        if available is None or available >= least:
             return DONE
         return Outcome(Work.RUNNING, operation or "replicas", f"{available} of {least} replicas")
 
     def _baked(self, payload: Bake, operation: str) -> Outcome:
-        found = self._deployed(payload.identity, requests.deployed_id(payload.revision))
-        if found is None or found.get("status", {}).get("available_replica_count") == 0:
+        found = self._deployed(payload.identity, payload.deployed_id)
+        if found is None or translate.replicas_of(found) == 0:
             why = f"revision {payload.revision} has no replica any more"
             raise ProviderFailed("the revision failed while it was watched", why=why, hint="mlscale logs")
         left = datetime.fromisoformat(operation) - self._clock.now()
@@ -395,10 +400,9 @@ class Vertex:
         return Outcome(Work.RUNNING, operation, f"watched for {left.total_seconds():.0f} s more")
 
     def _shift(self, payload: Shift) -> None:
-        wanted = {requests.deployed_id(payload.revision): ALL}
         endpoint = reading.endpoint_of(self._client, payload.identity)
-        if endpoint is not None and self._split(payload.identity) != wanted:
-            self._client.change(reading.update_endpoint(endpoint, traffic_split=wanted))
+        if endpoint is not None and self._split(payload.identity) != payload.split:
+            self._client.change(reading.update_endpoint(endpoint, traffic_split=dict(payload.split)))
 
     def _split(self, identity: Identity) -> dict[str, int]:
         endpoint = reading.endpoint_of(self._client, identity) or {}
@@ -407,15 +411,18 @@ class Vertex:
     def _deployed(self, identity: Identity, deployed_id: str) -> Mapping[str, Any] | None:
         return reading.deployed(reading.endpoint_of(self._client, identity), deployed_id)
 
-    def _configure(self, payload: Configure) -> Outcome:
-        for call in reading.label_calls(self._client, payload.identity, payload.labels):
+    def _configure(self, payload: Configure | Resize) -> Outcome:
+        for call in self._settings(payload) if isinstance(payload, Configure) else ():
             self._client.change(call)
         mutation = self._mutation(payload)
         return DONE if mutation is None else Outcome(Work.RUNNING, self._client.begin(mutation))
 
-    def _mutation(self, payload: Configure) -> Call | None:
-        """Return the call that gives the stable revision its bounds and targets; None where it has them."""
-        found = self._deployed(payload.identity, requests.deployed_id(payload.revision))
+    def _settings(self, payload: Configure) -> Sequence[Call]:
+        return reading.settings_calls(self._client, payload.identity, payload.labels, payload.request_logging)
+
+    def _mutation(self, payload: Configure | Resize) -> Call | None:
+        """Return the call that gives a deployed model its bounds and targets; None where it has them."""
+        found = self._deployed(payload.identity, payload.deployed_id)
         if found is None:
             return None
         changed = scaling.mutation(found["id"], payload.scaling, found.get("dedicated_resources", {}))
@@ -442,6 +449,10 @@ class Vertex:
 def _whole(place: str) -> str:
     """Return the place of the mark that all files of a folder are there; it lists them."""
     return f"{place}.whole"
+
+
+def _deployed_id(payload: Deploy) -> str:
+    return str(payload.requests[0]["deployed_model"]["id"])
 
 
 def _call(payload: MakeModel | MakeEndpoint | Undeploy | RemoveEndpoint | RemoveModel) -> Call:

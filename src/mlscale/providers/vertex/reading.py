@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlscale.deployment import Identity, Revision, revision_of
@@ -50,10 +49,14 @@ def has_endpoint(client: Client, identity: Identity) -> bool:
     return found is not None
 
 
+def deployed_models(endpoint: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
+    """Return the DeployedModels of an endpoint, none where there is no endpoint."""
+    return endpoint.get("deployed_models", ()) if endpoint else ()
+
+
 def deployed(endpoint: Mapping[str, Any] | None, deployed_id: str) -> Mapping[str, Any] | None:
     """Return a DeployedModel of an endpoint by its id."""
-    models = endpoint.get("deployed_models", ()) if endpoint else ()
-    return next((each for each in models if each["id"] == deployed_id), None)
+    return next((each for each in deployed_models(endpoint) if each["id"] == deployed_id), None)
 
 
 def raw_of(client: Client, identity: Identity) -> Raw | None:
@@ -129,18 +132,18 @@ def revisions_of(client: Client, identity: Identity) -> list[Revision]:
     return found
 
 
-def revision_at(client: Client, identity: Identity) -> Callable[[str, datetime], str]:
-    """Return a function that names the revision of a DeployedModel, whatever the time: its id follows from it."""
-    endpoint = endpoint_of(client, identity) or {}
-    by = {
-        each["id"]: requests.revision_in(identity.name, each.get("display_name", "")) or ""
-        for each in endpoint.get("deployed_models", ())
-    }
-    return lambda deployed_id, at: by.get(deployed_id, "")  # noqa: ARG005 - as SageMaker's, where the time matters
+def revision_of_deployed(identity: Identity, deployed: Mapping[str, Any]) -> str:
+    """Return the revision of one of our DeployedModels, whose name has it; empty if it is not ours."""
+    return requests.revision_in(identity.name, deployed.get("display_name", "")) or ""
 
 
-def label_calls(client: Client, identity: Identity, labels: Mapping[str, str]) -> tuple[Call, ...]:
-    """Return the calls that give the endpoint `labels`, and its Models those of them that are everybody's."""
+def settings_calls(
+    client: Client, identity: Identity, labels: Mapping[str, str], request_logging: str
+) -> tuple[Call, ...]:
+    """Return the calls that give the endpoint `labels` and its logging, and its Models the labels of everybody.
+
+    What one call changes of the endpoint, another would be refused for: its etag is another one then.
+    """
     endpoint = endpoint_of(client, identity)
     if endpoint is None:
         return ()
@@ -156,9 +159,15 @@ def label_calls(client: Client, identity: Identity, labels: Mapping[str, str]) -
             request = {"model": {"name": model["name"], "labels": wanted}, "update_mask": {"paths": ["labels"]}}
             calls.append(Call("model", "update_model", request))
     wanted = {key: value for key, value in have.items() if key not in stale} | dict(labels)
+    changed: dict[str, Any] = {}
     said = requests.asked_text(labels)
     if wanted != have or said != endpoint.get("description", ""):
-        calls.append(update_endpoint(endpoint, labels=wanted, description=said))
+        changed |= {"labels": wanted, "description": said}
+    if request_logging != translate.logging_of(endpoint):
+        logging = requests.request_logging(request_logging) if request_logging else {"enabled": False}
+        changed["predict_request_response_logging_config"] = logging
+    if changed:
+        calls.append(update_endpoint(endpoint, **changed))
     return tuple(calls)
 
 

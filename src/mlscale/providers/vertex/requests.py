@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
+from zlib import crc32
 
-from mlscale.deployment import WHOLE, Content, Deployment, Identity, Kind, Revision, RolloutWish
+from mlscale.deployment import WHOLE, Content, Deployment, Health, Identity, Kind, Revision, RolloutWish
 from mlscale.providers.contract import Refusal
 from mlscale.providers.vertex import images, machines, scaling
 from mlscale.quantities import percent_of
@@ -22,6 +23,9 @@ OWN = frozenset({NAME, REVISION, SPEC_HASH, WATCHED})
 
 FACTS: Sequence[str] = ("artifact", "framework", "framework_version", "handler", "requirements", "runtime")
 """What of a revision's content only the Model's description tells: labels can hold neither a dot nor a capital."""
+
+FIXED: Sequence[str] = ("network", "encryption_key", "dedicated_endpoint")
+"""The settings that an endpoint keeps for good."""
 
 NEW = "0"
 """The id by which a DeployModel request calls the model that it deploys (TrafficSplit in the API reference)."""
@@ -55,9 +59,12 @@ def revision_in(name: str, model: str) -> str | None:
     return found[1] if found else None
 
 
-def deployed_id(revision: str) -> str:
-    """Return the id of a revision's DeployedModel: ten digits that follow from it, the first of them no 0."""
-    return str(10**9 + int(revision, 16) % _IDS)
+def deployed_id(revision: str, service_account: str = "") -> str:
+    """Return the id of a revision's DeployedModel: ten digits that follow from it, the first of them no 0.
+
+    A service account can't be changed where it is: with another one the same revision has another id.
+    """
+    return str(10**9 + (int(revision, 16) + crc32(service_account.encode())) % _IDS)
 
 
 def upload_folder(name: str, content: Content, uploads: str) -> str | None:
@@ -75,7 +82,8 @@ def model(asked: Deployment, revision: Revision, uploads: str) -> dict[str, Any]
         container["ports"] = [{"container_port": images.PORT}]
         container["predict_route"] = images.PREDICT_ROUTE
         container["health_route"] = content.health.path
-    container["deployment_timeout"] = f"{content.health.startup_timeout.total_seconds():.0f}s"
+    seconds = f"{content.health.startup_timeout.total_seconds():.6f}".rstrip("0").rstrip(".")
+    container["deployment_timeout"] = f"{seconds}s"
     made: dict[str, Any] = {
         "display_name": model_id(name, revision.id),
         "description": facts_text(content),
@@ -137,7 +145,7 @@ def request_logging(setting: str) -> dict[str, Any]:
 
 
 def deploy(
-    asked: Deployment, revision: Revision, machine: str, *, least: int, split: Mapping[str, int]
+    asked: Deployment, revision: Revision, machine: str, *, deployed_id: str, least: int, split: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the request of DeployModel.
 
@@ -145,13 +153,14 @@ def deploy(
         asked: what is asked for.
         revision: what to deploy.
         machine: one of the revision's machines.
+        deployed_id: the id that it gets.
         least: how many replicas it begins with.
         split: traffic in percent by DeployedModel id; the new one is `NEW`.
     """
     name = asked.identity.name
     found = machines.parse(machine)
     deployed: dict[str, Any] = {
-        "id": deployed_id(revision.id),
+        "id": deployed_id,
         "model": f"{parent_of(asked.identity)}/models/{model_id(name, revision.id)}",
         "display_name": model_id(name, revision.id),
         "dedicated_resources": scaling.dedicated(asked.scaling, found, least=least),
@@ -196,7 +205,6 @@ def refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, u
 
 
 def _refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, uploads: str) -> Iterator[Refusal]:
-    del seen
     content = asked.stable.revision.content if asked.stable else None
     if content and content.artifact and not uploads:
         yield Refusal(
@@ -205,6 +213,15 @@ def _refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, 
         )
     if content and content.health.startup_timeout > LONGEST_STARTUP:
         yield Refusal("endpoint.health.startup_timeout", "Vertex AI takes 2h at most", f"{LINK}ModelContainerSpec")
+    if content and content.health.path != Health().path and images.is_prebuilt(str(content.image)):
+        yield Refusal(
+            "endpoint.health.path", "a container of Google's has a route of its own", f"{LINK}ModelContainerSpec"
+        )
+    for key in FIXED:
+        if seen and seen.facts.get("there") == "yes" and seen.settings.get(key) != asked.settings.get(key):
+            is_now = seen.settings.get(key, "not set")
+            why = f"an endpoint keeps what it was made with, and there it is {is_now}: deploy by another name"
+            yield Refusal(f"vertex.{key}", why, f"{LINK}projects.locations.endpoints")
     if asked.kind is not Kind.REALTIME:
         yield Refusal(
             "endpoint.kind", f"Vertex AI has no endpoint of kind {asked.kind}", f"{LINK}projects.locations.endpoints"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-from mlscale.autoscaling.policy import starting_replicas
+from mlscale.autoscaling.policy import candidate_replicas, starting_replicas
 from mlscale.deployment import (
     WHOLE,
     Auxiliary,
@@ -24,7 +24,7 @@ from mlscale.deployment import (
     ServedRevision,
     revision_of,
 )
-from mlscale.plan.diff import changes, share_text
+from mlscale.plan.diff import changes, replicas_text, share_changes
 from mlscale.plan.steps import Change, Step, StepKind
 from mlscale.providers.contract import Steps
 from mlscale.providers.vertex import machines, requests, scaling, watching
@@ -75,10 +75,11 @@ class Deploy:
 
 @dataclass(frozen=True, slots=True)
 class AwaitReplicas:
-    """Wait until a revision has `least` replicas that answer."""
+    """Wait until a deployed model has `least` replicas that answer."""
 
     identity: Identity
     revision: str
+    deployed_id: str
     least: int
 
 
@@ -91,11 +92,20 @@ class AwaitOperation:
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
-    """Give a revision all traffic."""
+class Resize:
+    """Change how many replicas a deployed model has at least and at most."""
 
     identity: Identity
-    revision: str
+    deployed_id: str
+    scaling: Scaling
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Give each deployed model, by its id, its percents of the traffic; the others get nothing."""
+
+    identity: Identity
+    split: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,7 @@ class Bake:
 
     identity: Identity
     revision: str
+    deployed_id: str
     bake_time: timedelta
 
 
@@ -117,10 +128,10 @@ class Undeploy:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Change in place what is no part of a revision: labels, and bounds and targets of the stable one."""
+    """Change in place what is no part of a revision: labels, logging, and bounds and targets of the stable one."""
 
     identity: Identity
-    revision: str
+    deployed_id: str
     scaling: Scaling
     labels: Mapping[str, str]
     request_logging: str = ""
@@ -180,6 +191,7 @@ Payload: TypeAlias = (
     | Deploy
     | AwaitReplicas
     | AwaitOperation
+    | Resize
     | Shift
     | Bake
     | Undeploy
@@ -236,95 +248,153 @@ def _settle(seen: Deployment | None) -> tuple[Step[object], ...]:
 def _planned(
     asked: Deployment, seen: Deployment | None, rollout: RolloutWish, uploads: str, after: tuple[str, ...]
 ) -> Iterator[Step[object]]:
-    served = asked.stable
-    if served is None:
+    if asked.stable is None:
         return
-    is_there = seen is not None and seen.facts.get("there") == "yes"
-    present = seen.revisions if seen and is_there else ()
-    revision = served.revision
-    done = after
-    if seen is None or not is_there or not _serves(asked, seen):
-        takeover = list(_takeover(asked, seen if is_there else None, rollout, uploads, after))
-        yield from takeover
-        done = (takeover[-1].key,)
-    drops = list(_drops(asked, seen if is_there else None, done))
-    yield from drops
-    settled = (*done, *_keys(drops)) if drops else done
-    settings = list(_settings(asked, seen if is_there else None, revision.id, settled, is_new=not present))
+    there = seen if seen and seen.facts.get("there") == "yes" else None
+    moved = list(
+        _trial(asked, there, uploads, after)
+        if there and asked.candidate and _found(asked, there, asked.stable.revision)
+        else _takeover(asked, there, rollout, uploads, after)
+    )
+    yield from moved
+    settled = _keys(each for each in moved if isinstance(each.payload, Undeploy)) or _keys(moved[-1:]) or after
+    settings = list(_settings(asked, there, settled))
     yield from settings
     # Where there is something to watch is written on the endpoint first: what is made after that is found again.
-    yield from _watched(asked, seen, _keys(settings) or done)
+    yield from _watched(asked, seen, _keys(settings) or settled)
 
 
-def _serves(asked: Deployment, seen: Deployment) -> bool:
-    """Return whether the asked revision has all traffic, by the asked settings."""
-    have = next(
-        (each for each in seen.revisions if asked.stable and each.revision.id == asked.stable.revision.id), None
-    )
-    return bool(have and have.share == WHOLE and not _moves(asked, seen))
+def _found(asked: Deployment, seen: Deployment, revision: Revision) -> ServedRevision | None:
+    """Return where `revision` is deployed with the asked service account, None if it isn't.
+
+    A deployment keeps its service account for good: where only that differs, the revision is deployed once more.
+    """
+    is_same = _account(asked) == _account(seen)
+    same = (each for each in seen.revisions if each.revision.id == revision.id)
+    return next((each for each in same if is_same or each.role is not Role.STABLE), None)
 
 
-def _moves(asked: Deployment, seen: Deployment) -> tuple[Change, ...]:
-    """Return the settings that differ and can't be changed in place: they need another deployment of the model."""
-    return tuple(
-        change
-        for change in changes(asked, seen)
-        if change.path.startswith(f"{asked.identity.provider}.") and not change.path.endswith(".request_logging")
-    )
+def _id_of(asked: Deployment, seen: Deployment | None, revision: Revision) -> str:
+    """Return the id of a deployment that is to be made, or is there: by the revision, and by the account if need be."""
+    found = _found(asked, seen, revision) if seen else None
+    if found:
+        return found.metric_dimension
+    plain = requests.deployed_id(revision.id)
+    taken = {each.metric_dimension for each in seen.revisions} if seen else ()
+    return requests.deployed_id(revision.id, _account(asked)) if plain in taken else plain
 
 
 def _takeover(
     asked: Deployment, seen: Deployment | None, rollout: RolloutWish, uploads: str, after: tuple[str, ...]
 ) -> Iterator[Step[object]]:
+    """Yield the steps until the stable revision is alone and has all traffic; none if that is so."""
     served = asked.stable
     if served is None:
         return
     identity, revision = asked.identity, served.revision
     label = f"revision {revision.id}"
-    present = {each.revision.id: each for each in seen.revisions} if seen else {}
+    found = _found(asked, seen, revision) if seen else None
+    if found and found.share == WHOLE:
+        yield from _drops(asked, seen, (found.metric_dimension,), after)
+        return
+    deployed_id = _id_of(asked, seen, revision)
     made: list[Step[object]] = []
     if seen is None:
-        request = requests.endpoint(asked, revision.id)
         made.append(
             Step(
                 "endpoint/create",
                 StepKind.CREATE,
                 f"endpoint {identity.name}",
-                MakeEndpoint(identity, request),
+                MakeEndpoint(identity, requests.endpoint(asked, revision.id)),
                 after=after,
+                changes=_changed(asked, None, ("endpoint.kind", "labels.", f"{identity.provider}.")),
                 expected=CREATING,
             )
         )
     least = starting_replicas(asked.scaling, seen)
-    if revision.id not in present:
-        made += _new_revision(asked, seen, revision, uploads, least, (*after, *_keys(made)))
+    if found is None:
+        beside = seen.revisions if seen else ()
+        made += _new_revision(asked, seen, revision, uploads, least, (*after, *_keys(made)), beside=beside)
+    elif found.live and found.live.desired < least:
+        made.append(_resize(asked, found, least, after))
     yield from made
-    last = (made[-1].key,) if made else after
-    yield Step(
-        f"{revision.id}/wait",
-        StepKind.WAIT,
-        label,
-        AwaitReplicas(identity, revision.id, least),
-        last,
-        expected=DEPLOYING,
+    yield _wait(asked, revision, deployed_id, least, _keys(made[-1:]) or after)
+    yield _shift(asked, seen, {deployed_id: WHOLE}, f"{revision.id}/wait")
+    last = f"{revision.id}/shift"
+    if seen and seen.revisions and rollout.bake_time:
+        payload = Bake(identity, revision.id, deployed_id, rollout.bake_time)
+        last = f"{revision.id}/bake"
+        yield Step(last, StepKind.WAIT, label, payload, (f"{revision.id}/shift",), expected=rollout.bake_time)
+    yield from _drops(asked, seen, (deployed_id,), (last,))
+
+
+def _trial(asked: Deployment, seen: Deployment, uploads: str, after: tuple[str, ...]) -> Iterator[Step[object]]:
+    """Yield the steps until the candidate has its share and its replicas beside the stable revision, and nothing else.
+
+    What is neither of the two goes first: its traffic is the stable one's, and it bills for nothing.
+    """
+    served, tried = asked.stable, asked.candidate
+    stable = _found(asked, seen, served.revision) if served else None
+    if stable is None or tried is None:
+        return
+    revision, found = tried.revision, _found(asked, seen, tried.revision)
+    kept = [each for each in (stable, found) if each]
+    wanted = _id_of(asked, seen, revision)
+    split = {stable.metric_dimension: WHOLE - tried.share, wanted: tried.share}
+    others = [each for each in seen.revisions if each not in kept]
+    if any(each.share for each in others):
+        shares = {each.metric_dimension: each.share for each in kept}
+        shares[stable.metric_dimension] += WHOLE - sum(shares.values())
+        back = Shift(asked.identity, requests.percents({key: share for key, share in shares.items() if share}))
+        yield Step("endpoint/back", StepKind.SHIFT, f"revision {stable.revision.id}", back, after)
+        after = ("endpoint/back",)
+    drops = list(_drops(asked, seen, tuple(each.metric_dimension for each in kept), after))
+    yield from drops
+    if found and (found.share, stable.share) == (tried.share, WHOLE - tried.share):
+        return
+    ready = (*after, *_keys(drops))
+    least = candidate_replicas(asked.scaling, seen, tried.share)
+    if found is None:
+        made = _new_revision(asked, seen, revision, uploads, least, ready, beside=(replace(stable, share=WHOLE),))
+        yield from made
+        ready = _keys(made[-1:])
+    elif found.live and found.live.desired < least:
+        yield _resize(asked, found, least, ready)
+        ready = (f"{revision.id}/resize",)
+    yield _wait(asked, revision, wanted, least, ready)
+    yield _shift(asked, seen, split, f"{revision.id}/wait")
+    if found and found.live and found.share > tried.share and found.live.desired > least:
+        yield _resize(asked, found, least, (f"{revision.id}/shift",))
+
+
+def _account(deployment: Deployment) -> str:
+    return deployment.settings.get("service_account", "")
+
+
+def _wait(asked: Deployment, revision: Revision, deployed_id: str, least: int, after: tuple[str, ...]) -> Step[object]:
+    payload = AwaitReplicas(asked.identity, revision.id, deployed_id, least)
+    key, label = f"{revision.id}/wait", f"revision {revision.id}"
+    return Step(key, StepKind.WAIT, label, payload, after, expected=DEPLOYING)
+
+
+def _shift(asked: Deployment, seen: Deployment | None, split: Mapping[str, int], after: str) -> Step[object]:
+    """Return the step that gives each deployed model its basis points of the traffic."""
+    moving = asked.candidate or asked.stable
+    name = moving.revision.id if moving else ""
+    payload = Shift(asked.identity, requests.percents({key: share for key, share in split.items() if share}))
+    changes = share_changes(asked, seen)
+    return Step(f"{name}/shift", StepKind.SHIFT, f"revision {name}", payload, (after,), changes=changes)
+
+
+def _resize(asked: Deployment, found: ServedRevision, least: int, after: tuple[str, ...]) -> Step[object]:
+    scaling = replace(asked.scaling, min=least, max=max(least, asked.scaling.max))
+    return Step(
+        f"{found.revision.id}/resize",
+        StepKind.UPDATE,
+        f"revision {found.revision.id} to {replicas_text(least)}",
+        Resize(asked.identity, found.metric_dimension, scaling),
+        after=after,
     )
-    yield Step(
-        f"{revision.id}/shift",
-        StepKind.SHIFT,
-        label,
-        Shift(identity, revision.id),
-        after=(f"{revision.id}/wait",),
-        changes=_share_changes(present, revision.id),
-    )
-    if present and rollout.bake_time:
-        yield Step(
-            f"{revision.id}/bake",
-            StepKind.WAIT,
-            label,
-            Bake(identity, revision.id, rollout.bake_time),
-            after=(f"{revision.id}/shift",),
-            expected=rollout.bake_time,
-        )
 
 
 def _new_revision(
@@ -334,8 +404,10 @@ def _new_revision(
     uploads: str,
     least: int,
     after: tuple[str, ...],
+    *,
+    beside: Sequence[ServedRevision],
 ) -> list[Step[object]]:
-    """Return the steps that deploy a revision without traffic; the first one of all gets it at once."""
+    """Return the steps that deploy a revision without traffic `beside` others; the first of all gets it at once."""
     identity, content = asked.identity, revision.content
     made: list[Step[object]] = []
     if folder := requests.upload_folder(identity.name, content, uploads):
@@ -352,29 +424,37 @@ def _new_revision(
             expected=UPLOADING,
         )
     )
-    split = {each.metric_dimension: each.share for each in seen.revisions if each.share} if seen else {}
+    split = {each.metric_dimension: each.share for each in beside if each.share}
     shares = {**requests.percents(split), requests.NEW: 0} if split else {requests.NEW: 100}
-    wanted = tuple(requests.deploy(asked, revision, machine, least=least, split=shares) for machine in content.machine)
+    new = _id_of(asked, seen, revision)
+    wanted = tuple(
+        requests.deploy(asked, revision, machine, deployed_id=new, least=least, split=shares)
+        for machine in content.machine
+    )
+    scaled = () if beside else ("endpoint.replicas", "endpoint.autoscaling")
+    account = (f"{identity.provider}.service_account",) if seen else ()  # a new endpoint tells its settings
     made.append(
         Step(
             f"{revision.id}/deploy",
             StepKind.CREATE,
-            f"revision {revision.id} on {', '.join(content.machine)}, {_replicas_text(least)}",
+            f"revision {revision.id} on {', '.join(content.machine)}, {replicas_text(least)}",
             Deploy(identity, revision.id, wanted),
             after=(*after, made[-1].key),
-            changes=_content_changes(asked, seen),
+            changes=_changed(asked, seen, (*CONTENT_PATHS, *scaled, *account)),
             expected=DEPLOYING,
         )
     )
     return made
 
 
-def _drops(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]) -> Iterator[Step[object]]:
-    wanted = {each.revision.id for each in asked.revisions}
+def _drops(
+    asked: Deployment, seen: Deployment | None, kept: tuple[str, ...], after: tuple[str, ...]
+) -> Iterator[Step[object]]:
+    """Yield a step for each deployed model that is not `kept`, by its id: a revision may be there twice."""
     for each in seen.revisions if seen else ():
-        if each.revision.id not in wanted:
+        if each.metric_dimension not in kept:
             yield Step(
-                f"{each.revision.id}/undeploy",
+                f"{each.metric_dimension}/undeploy",
                 StepKind.DELETE,
                 f"revision {each.revision.id}",
                 Undeploy(asked.identity, each.metric_dimension),
@@ -383,19 +463,20 @@ def _drops(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]) -
             )
 
 
-def _settings(
-    asked: Deployment, seen: Deployment | None, revision: str, after: tuple[str, ...], *, is_new: bool
-) -> Iterator[Step[object]]:
+def _settings(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]) -> Iterator[Step[object]]:
     """Yield the step for what changes in place, also where a run was cut off before it marked what it had done."""
-    inside = ("endpoint.replicas", "endpoint.autoscaling", "labels.", f"{asked.identity.provider}.request_logging")
-    different = tuple(change for change in changes(asked, seen) if change.path.startswith(inside))
-    was_watched = seen is not None and seen.facts.get("watched") == "yes"
-    marked = seen is not None and seen.facts.get("marked") == revision and (was_watched or not asked.auxiliaries)
-    if is_new or (marked and not different):
+    served = asked.stable
+    if seen is None or served is None:
+        return
+    scaled = ("endpoint.replicas", "endpoint.autoscaling") if seen.revisions else ()
+    different = _changed(asked, seen, ("labels.", f"{asked.identity.provider}.request_logging", *scaled))
+    was_watched = seen.facts.get("watched") == "yes"
+    revision = served.revision.id
+    if seen.facts.get("marked") == revision and (was_watched or not asked.auxiliaries) and not different:
         return
     payload = Configure(
         asked.identity,
-        revision,
+        _id_of(asked, seen, served.revision),
         asked.scaling,
         requests.endpoint_labels(asked, revision, was_watched=was_watched),
         asked.settings.get("request_logging", ""),
@@ -404,8 +485,7 @@ def _settings(
 
 
 def _watched(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]) -> Iterator[Step[object]]:
-    different = tuple(change for change in changes(asked, seen) if change.path.startswith(("alarms.", "dashboards.")))
-    if different:
+    if different := _changed(asked, seen, ("alarms.", "dashboards.")):
         payload = Watch(asked.identity, asked.auxiliaries, requests.our_labels(asked))
         yield Step("endpoint/watch", StepKind.UPDATE, "alarms and dashboard", payload, after=after, changes=different)
 
@@ -526,7 +606,7 @@ def _revisions(endpoint: Mapping[str, Any], raw: Raw, marked: str) -> tuple[Serv
     ]
     shares = [split.get(each["id"], 0) * WHOLE // 100 for each, _ in found]
     chosen = [number for number, (_, revision) in enumerate(found) if revision.id == marked]
-    stable = chosen[0] if chosen else max(range(len(found)), key=lambda number: shares[number], default=0)
+    stable = max(chosen or range(len(found)), key=lambda number: shares[number], default=0)
     return tuple(
         ServedRevision(
             revision,
@@ -543,8 +623,17 @@ def _live(deployed: Mapping[str, Any]) -> Live | None:
     """Return the counts; a server that does not say how many replicas answer has those that it was asked for."""
     resources = deployed.get("dedicated_resources", {})
     least = int(resources.get("min_replica_count", 1))
-    available = deployed.get("status", {}).get("available_replica_count")
-    return Live(max(least, int(available or 0)), least if available is None else int(available))
+    available = replicas_of(deployed)
+    return Live(max(least, available or 0), least if available is None else available)
+
+
+def replicas_of(deployed: Mapping[str, Any]) -> int | None:
+    """Return how many replicas of a DeployedModel answer, None if the server does not say.
+
+    A message leaves out a count of 0, so there are none where only the count is left out.
+    """
+    status = deployed.get("status")
+    return None if status is None else int(status.get("available_replica_count", 0))
 
 
 def content_of(model: Mapping[str, Any], deployed: Mapping[str, Any]) -> Content:
@@ -577,39 +666,28 @@ def content_of(model: Mapping[str, Any], deployed: Mapping[str, Any]) -> Content
 
 def _settings_of(endpoint: Mapping[str, Any], deployed: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings in the words of `spec.resolve`."""
-    kept = endpoint.get("predict_request_response_logging_config", {})
     found = {
         "service_account": deployed.get("service_account"),
         "network": endpoint.get("network"),
         "encryption_key": endpoint.get("encryption_spec", {}).get("kms_key_name"),
         "dedicated_endpoint": "true" if endpoint.get("dedicated_endpoint_enabled") else None,
-        "request_logging": (
-            f"{percent_text(round(kept.get('sampling_rate', 0) * 100, 6))} to "
-            f"{kept.get('bigquery_destination', {}).get('output_uri', '')}"
-            if kept.get("enabled")
-            else None
-        ),
+        "request_logging": logging_of(endpoint),
     }
     return {key: value for key, value in found.items() if value}
 
 
-def _content_changes(asked: Deployment, seen: Deployment | None) -> tuple[Change, ...]:
-    return tuple(change for change in changes(asked, seen) if change.path.startswith(CONTENT_PATHS))
+def logging_of(endpoint: Mapping[str, Any]) -> str:
+    """Return an endpoint's request logging in the words of `spec.resolve`, empty where it has none."""
+    kept = endpoint.get("predict_request_response_logging_config", {})
+    if not kept.get("enabled"):
+        return ""
+    share = percent_text(round(kept.get("sampling_rate", 0) * 100, 6))
+    return f"{share} to {kept.get('bigquery_destination', {}).get('output_uri', '')}"
 
 
-def _share_changes(present: Mapping[str, ServedRevision], new: str) -> tuple[Change, ...]:
-    old = tuple(
-        Change(f"revision {each.revision.id}", share_text(each.share), share_text(0))
-        for each in present.values()
-        if each.share and each.revision.id != new
-    )
-    had = present[new].share if new in present else 0
-    return (*old, Change(f"revision {new}", share_text(had), share_text(WHOLE)))
+def _changed(asked: Deployment, seen: Deployment | None, paths: tuple[str, ...]) -> tuple[Change, ...]:
+    return tuple(change for change in changes(asked, seen) if change.path.startswith(paths))
 
 
-def _keys(steps: Sequence[Step[object]]) -> tuple[str, ...]:
+def _keys(steps: Iterable[Step[object]]) -> tuple[str, ...]:
     return tuple(step.key for step in steps)
-
-
-def _replicas_text(count: int) -> str:
-    return "1 replica" if count == 1 else f"{count} replicas"
