@@ -35,6 +35,7 @@ REFUSED = frozenset(
     {
         "AccessDenied",
         "AllAccessDisabled",
+        "AuthenticationRequired",
         "ExpiredToken",
         "InvalidAccessKeyId",
         "InvalidSecurity",
