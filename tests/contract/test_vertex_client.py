@@ -511,6 +511,40 @@ def test_a_server_without_a_list_of_operations_has_none(client: Client, double: 
     assert client.operations(ENDPOINT) == []
 
 
+def test_a_server_that_filters_no_operations_is_asked_for_all(client: Client, double: Double) -> None:
+    """Those that are over are left out here."""
+    over = client.begin(a_new_endpoint())
+    double.post("advance", seconds=60)
+    assert client.operation(over).done
+    fail(double, "ListOperations", "custom", code="INVALID_ARGUMENT", message="unknown filter", times=1)
+
+    assert client.operations(OURS) == []
+    asked = [each["request"] for each in double.get("journal") if each["operation"] == "ListOperations"]
+    assert asked == [{"name": OURS, "filter": "done=false"}, {"name": OURS}]
+
+
+def test_a_server_that_does_not_know_a_filter_is_asked_for_all(client: Client, double: Double) -> None:
+    """A filter saves pages alone."""
+    an_endpoint(double)
+    fail(double, "ListEndpoints", "custom", code="INVALID_ARGUMENT", message="unknown filter", times=1)
+
+    found = client.matching("endpoint", "list_endpoints", "labels.mlscale-name:*", parent=PARENT)
+
+    assert [each["name"] for each in found] == [OURS]
+    asked = [each["request"].get("filter") for each in double.get("journal") if each["operation"] == "ListEndpoints"]
+    assert asked == ["labels.mlscale-name:*", None]
+
+
+def test_a_list_that_may_not_be_seen_is_asked_for_once(client: Client, double: Double) -> None:
+    """Without the filter it is refused as well."""
+    fail(double, "ListEndpoints", "access_denied")
+
+    with pytest.raises(WrongCredentials):
+        client.matching("endpoint", "list_endpoints", "labels.mlscale-name:*", parent=PARENT)
+
+    assert calls(double) == ["EndpointService.ListEndpoints"]
+
+
 def test_a_list_of_operations_that_fails_is_no_empty_one(client: Client, double: Double) -> None:
     """Or a change would be begun beside another."""
     fail(double, "ListOperations", "access_denied")
@@ -573,6 +607,47 @@ def test_a_prediction_is_tried_once(client: Client, double: Double) -> None:
 
     with pytest.raises(ProviderFailed, match="slow down"):
         client.raw_predict(ENDPOINT, b"[1]", "application/json")
+
+    assert calls(double) == ["PredictionService.RawPredict"]
+
+
+def test_a_server_without_raw_predict_gets_a_predict(client: Client, double: Double) -> None:
+    """With the instances and parameters of the body, and its predictions are the answer."""
+    serving_reviews(double)
+    double.post("answers", endpoint="reviews", body='{"predictions": [1, [0.5]]}')
+    fail(double, "RawPredict", "custom", code="UNIMPLEMENTED", message="Method not found!")
+    body = b'{"instances": [[1, 2.5]], "parameters": {"top": 3}, "signature_name": "serving"}'
+
+    answer = client.invoke(ENDPOINT, body, "application/json")
+
+    assert answer == Invoked(200, "application/json", b'{"predictions": [1.0, [0.5]]}', DEPLOYED)
+    assert double.get("journal")[-1]["request"] == {
+        "endpoint": ENDPOINT,
+        "instances": [[1, 2.5]],
+        "parameters": {"top": 3},
+    }
+
+
+@pytest.mark.parametrize("body", [b"[1]", b'{"instances": 1}', b"1,2", b""])
+def test_what_has_no_instances_needs_raw_predict(client: Client, double: Double, body: bytes) -> None:
+    """Predict takes nothing else."""
+    fail(double, "RawPredict", "custom", code="UNIMPLEMENTED", message="Method not found!")
+
+    with pytest.raises(ProviderFailed) as raised:
+        client.invoke(ENDPOINT, body, "application/json")
+
+    assert raised.value.why == "PredictionService.RawPredict: Method not found!"
+    assert calls(double) == ["PredictionService.RawPredict"]
+
+
+def test_where_there_is_raw_predict_nothing_is_predicted_twice(client: Client, double: Double) -> None:
+    """Whatever it says."""
+    serving_reviews(double)
+    double.post("answers", endpoint="reviews", status=400, body="rows are missing")
+    double.delete("journal")
+
+    with pytest.raises(ProviderFailed, match="rows are missing"):
+        client.invoke(ENDPOINT, b'{"instances": [[1]]}', "application/json")
 
     assert calls(double) == ["PredictionService.RawPredict"]
 
@@ -763,7 +838,7 @@ def test_another_address_is_asked_with_credentials_over_tls(tmp_path: Path, sche
     (tmp_path / "trusted.pem").write_bytes(_certificate(key))
     (tmp_path / "key.json").write_text(json.dumps(_service_account(key)))
 
-    with _answering(key, tmp_path) as (port, tokens):
+    with _answering(key, tmp_path) as (port, came):
         environment = {
             "MLSCALE_VERTEX_API_ENDPOINT": f"{scheme}localhost:{port}",
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(tmp_path / "trusted.pem"),
@@ -774,20 +849,55 @@ def test_another_address_is_asked_with_credentials_over_tls(tmp_path: Path, sche
         )
 
     assert (asked.stdout, asked.stderr) == ("answered answered\n", "")
-    assert [token.partition(" ")[0] for token in tokens] == ["Bearer", "Bearer"]
+    assert [each["authorization"].partition(" ")[0] for each in came] == ["Bearer", "Bearer"]
+
+
+PREDICTED = """
+import sys
+from mlscale.clock import SystemClock
+from mlscale.providers.vertex.client import Client
+client = Client("acme-ml", "us-central1", SystemClock())
+endpoint = "projects/acme-ml/locations/us-central1/endpoints/reviews"
+print(client.invoke(endpoint, b"[1]", "text/csv", host=sys.argv[1]).content_type)
+"""
+
+
+def test_a_dedicated_endpoint_is_asked_under_its_own_name(tmp_path: Path) -> None:
+    """With credentials, over TLS, and told its id."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    (tmp_path / "trusted.pem").write_bytes(_certificate(key))
+    (tmp_path / "key.json").write_text(json.dumps(_service_account(key)))
+
+    with _answering(key, tmp_path) as (port, came):
+        environment = {
+            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(tmp_path / "trusted.pem"),
+            "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json"),
+        }
+        asked = subprocess.run(
+            [sys.executable, "-c", PREDICTED, f"localhost:{port}"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert (asked.stdout, asked.stderr) == ("answered\n", "")
+    assert [(each["authorization"].partition(" ")[0], each["x-vertex-ai-endpoint-id"]) for each in came] == [
+        ("Bearer", "reviews")
+    ]
 
 
 @contextmanager
-def _answering(key: rsa.RSAPrivateKey, folder: Path) -> Iterator[tuple[int, list[str]]]:
-    """Serve over TLS one answer to everything; yields the port, and the tokens that come."""
-    tokens: list[str] = []
+def _answering(key: rsa.RSAPrivateKey, folder: Path) -> Iterator[tuple[int, list[dict[str, str]]]]:
+    """Serve over TLS one answer to everything; yields the port, and the metadata of the calls that come."""
+    came: list[dict[str, str]] = []
 
     class Anything(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
         """Takes every method."""
 
         def service(self, details: Any) -> Any:
             """Return what answers a method."""
-            tokens.append(dict(details.invocation_metadata)["authorization"])
+            came.append(dict(details.invocation_metadata))
             said = vx.Endpoint.serialize(vx.Endpoint(name="answered"))
             return grpc.unary_unary_rpc_method_handler(lambda _body, _context: said)
 
@@ -796,7 +906,7 @@ def _answering(key: rsa.RSAPrivateKey, folder: Path) -> Iterator[tuple[int, list
     port = server.add_secure_port("localhost:0", credentials)
     server.start()
     try:
-        yield port, tokens
+        yield port, came
     finally:
         server.stop(None).wait()
 

@@ -914,3 +914,18 @@ def test_every_answer_of_the_cloud_is_one_that_its_client_gives() -> None:
     assert read(aiplatform_v1.Endpoint(raw.endpoint)) == raw.endpoint
     for each in raw.models.values():
         assert read(aiplatform_v1.Model(each)) == each
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "host"),
+    [
+        ({}, "us-central1-aiplatform.googleapis.com"),
+        ({"dedicated_endpoint_dns": "reviews.prediction.vertexai.goog"}, "reviews.prediction.vertexai.goog"),
+    ],
+    ids=["shared", "dedicated"],
+)
+def test_the_address_is_where_requests_are_answered(endpoint: dict[str, Any], host: str) -> None:
+    """A dedicated endpoint answers nowhere but under its own name."""
+    found = translate.deployment(ONE.identity, Raw(endpoint))
+
+    assert found.address == f"https://{host}/v1/projects/acme-ml/locations/us-central1/endpoints/reviews"

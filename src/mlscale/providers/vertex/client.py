@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ from mlscale.providers.vertex.failures import (
     failure_of_storage,
     is_absent,
     is_there_already,
+    lasting,
 )
 
 T = TypeVar("T")
@@ -48,6 +50,9 @@ SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
 DEPLOYED_MODEL = "x-vertex-ai-deployed-model-id"
 """Where a RawPredict answer says which DeployedModel gave it: in its first metadata (API reference, rawPredict)."""
+
+ENDPOINT_ID = "x-vertex-ai-endpoint-id"
+"""What a dedicated endpoint is told over gRPC (Use dedicated public endpoints for online inference)."""
 
 OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -162,6 +167,18 @@ class Client:
                 return None
             raise
 
+    def matching(self, service: str, method: str, wanted: str, **request: Any) -> list[dict[str, Any]]:
+        """Return what `pages` does of what the filter `wanted` leaves; more where the server does not know the filter.
+
+        It saves pages alone: whoever asks looks at each.
+        """
+        try:
+            return self.pages(service, method, filter=wanted, **request)
+        except MlscaleError as error:
+            if code_of(error.__cause__) not in {"INVALID_ARGUMENT", "UNIMPLEMENTED"}:
+                raise
+        return self.pages(service, method, **request)
+
     def page(self, service: str, method: str, **request: Any) -> dict[str, Any]:
         """Return one page of a list as it comes, with `next_page_token` where there is another."""
         return self._patiently(service, lambda: _plain(self._page(service, method, request)[0]))
@@ -213,19 +230,35 @@ class Client:
 
     def operations(self, resource: str) -> list[Operation]:
         """Return the operations that go on at a resource; none where the server keeps no list of them."""
+        try:
+            return self._under_way(resource, "done=false")
+        except MlscaleError as error:
+            match code_of(error.__cause__):
+                case "UNIMPLEMENTED" | "NOT_FOUND":
+                    return []
+                case "INVALID_ARGUMENT":  # the filter, which it need not know
+                    return self._under_way(resource, "")
+            raise
+
+    def _under_way(self, resource: str, wanted: str) -> list[Operation]:
         found: list[Operation] = []
         token = ""
+        while True:
+            page = self._patiently("endpoint", partial(self._longrunning, "list_operations", resource, token, wanted))
+            found += [_seen(each) for each in page.operations if not each.done]
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def invoke(self, endpoint: str, body: bytes, content_type: str, host: str = "") -> Invoked:
+        """Return what `raw_predict` does; where a server has Predict alone, what that answers to `instances`."""
         try:
-            while True:
-                page = self._patiently("endpoint", partial(self._longrunning, "list_operations", resource, token))
-                found += [_seen(each) for each in page.operations if not each.done]
-                token = page.next_page_token
-                if not token:
-                    return found
+            return self.raw_predict(endpoint, body, content_type, host)
         except MlscaleError as error:
-            if code_of(error.__cause__) in {"UNIMPLEMENTED", "NOT_FOUND"}:
-                return []
-            raise
+            asked = _instances(body)
+            if code_of(error.__cause__) != "UNIMPLEMENTED" or asked is None:
+                raise
+        return self._predicted(endpoint, asked, host)
 
     def raw_predict(self, endpoint: str, body: bytes, content_type: str, host: str = "") -> Invoked:
         """Return what the endpoint answers; `host` is a dedicated endpoint's own address.
@@ -234,7 +267,6 @@ class Client:
         """
         client = self._client("prediction", host)
         from google.api import httpbody_pb2
-        from google.api_core.gapic_v1.routing_header import to_grpc_metadata
         from google.cloud.aiplatform_v1 import RawPredictRequest
 
         said = httpbody_pb2.HttpBody(content_type=content_type, data=body)
@@ -242,12 +274,24 @@ class Client:
         with _errors_of(_doing("prediction", "raw_predict")):
             # The client keeps what comes before the answer to itself; its transport does not.
             answer, call = client.transport.raw_predict.with_call(
-                request,
-                timeout=self._timeout_s or PREDICT_TIMEOUT_S,
-                metadata=[to_grpc_metadata((("endpoint", endpoint),))],
+                request, timeout=self._timeout_s or PREDICT_TIMEOUT_S, metadata=_leading(endpoint, host)
             )
         before = dict(call.initial_metadata() or ())
         return Invoked(200, answer.content_type, answer.data, str(before.get(DEPLOYED_MODEL, "")))
+
+    def _predicted(self, endpoint: str, asked: Mapping[str, Any], host: str) -> Invoked:
+        client = self._client("prediction", host)
+        from google.cloud.aiplatform_v1 import PredictRequest
+        from google.protobuf.json_format import ParseDict
+
+        request = PredictRequest(ParseDict({**asked, "endpoint": endpoint}, PredictRequest.pb()()))
+        with _errors_of(_doing("prediction", "predict")):
+            answer = client.transport.predict(
+                request, timeout=self._timeout_s or PREDICT_TIMEOUT_S, metadata=_leading(endpoint, host)
+            )
+        said = _plain(answer)
+        body = json.dumps({"predictions": said.get("predictions", [])}).encode()
+        return Invoked(200, "application/json", body, str(said.get("deployed_model_id", "")))
 
     def upload(self, file: Path, place: str, progress: Progress) -> None:
         """Write `file` to `place` (`gs://bucket/key`), whole or not at all.
@@ -328,13 +372,13 @@ class Client:
         token, page.next_page_token = page.next_page_token, ""
         return [_plain(each) for each in pager], token
 
-    def _longrunning(self, method: str, name: str, token: str = "") -> Any:
+    def _longrunning(self, method: str, name: str, token: str = "", wanted: str = "") -> Any:
         """Return what the service says about operations; whichever client of Vertex AI is asked, it is the same."""
         client = self._client("endpoint")
         from google.longrunning import operations_pb2
 
         request = (
-            operations_pb2.ListOperationsRequest(name=name, filter="done=false", page_token=token)
+            operations_pb2.ListOperationsRequest(name=name, filter=wanted, page_token=token)
             if method == "list_operations"
             else operations_pb2.GetOperationRequest(name=name)
         )
@@ -423,6 +467,25 @@ class Client:
         return GCSStore(bucket, **options)
 
 
+def _instances(body: bytes) -> Mapping[str, Any] | None:
+    """Return what of a body Predict can take, None where it has no instances."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("instances"), list):
+        return None
+    return {key: found[key] for key in ("instances", "parameters") if key in found}
+
+
+def _leading(endpoint: str, host: str) -> list[tuple[str, str]]:
+    """Return what leads a prediction to its endpoint; under a name of its own it goes by a header more."""
+    from google.api_core.gapic_v1.routing_header import to_grpc_metadata
+
+    own = [(ENDPOINT_ID, endpoint.rpartition("/")[2])] if host else []
+    return [to_grpc_metadata((("endpoint", endpoint),)), *own]
+
+
 def _doing(service: str, method: str) -> str:
     """Return a method as the API's reference names it, `EndpointService.DeployModel`."""
     owner = _SERVICES[service].name if service else "Operations"
@@ -460,7 +523,7 @@ def _seen(found: Any) -> Operation:
         from grpc import StatusCode
 
         names = {code.value[0]: code.name for code in StatusCode}
-        error = failure_of_status(names.get(found.error.code, "UNKNOWN"), found.error.message, kind)
+        error = lasting(failure_of_status(names.get(found.error.code, "UNKNOWN"), found.error.message, kind))
     return Operation(found.name, bool(found.done), error, metadata, response)
 
 

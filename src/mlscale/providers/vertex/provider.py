@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, assert_never
+from urllib.parse import urlsplit
 
 from mlscale.clock import Clock
 from mlscale.deployment import AT_ONCE, Content, Deployment, Identity, Revision, RolloutWish, revision_of
@@ -243,7 +244,8 @@ class Vertex:
         seen = self.read(identity)
         if seen is None or seen.stable is None:
             raise NotDeployed("nothing is deployed", why=str(identity), hint="mlscale deploy")
-        found = self._client.raw_predict(requests.endpoint_of(identity), body, content_type)
+        host = urlsplit(seen.address or "").netloc if seen.settings.get("dedicated_endpoint") else ""
+        found = self._client.invoke(requests.endpoint_of(identity), body, content_type, host)
         by = {each.metric_dimension: each.revision.id for each in seen.revisions}
         return Answer(found.status, found.content_type, found.body, by.get(found.deployed_model_id, ""))
 

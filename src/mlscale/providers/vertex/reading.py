@@ -76,7 +76,7 @@ def raw_of(client: Client, identity: Identity) -> Raw | None:
         lambda: watching_of(client, identity) if requests.WATCHED in endpoint.get("labels", {}) else ([], []),
     )
     ours, pending, (policies, dashboards) = parts
-    names = {last(each["model"]).partition("@")[0] for each in endpoint.get("deployed_models", ())}
+    names = {last(each["model"]) for each in endpoint.get("deployed_models", ())}
     missing = [each for each in sorted(names) if each not in ours]
     models = dict(ours) | {each: found for each in missing if (found := model_of(client, identity, each))}
     return Raw(endpoint, models=models, policies=policies, dashboard=next(iter(dashboards), None), pending=pending)
@@ -100,7 +100,7 @@ def is_over(client: Client, operation: str) -> bool:
 def our_models(client: Client, identity: Identity) -> dict[str, dict[str, Any]]:
     """Return the deployment's Models by their id, the newest first."""
     label = f"labels.{requests.NAME}={identity.name}"
-    listed = client.pages("model", "list_models", parent=requests.parent_of(identity), filter=label)
+    listed = client.matching("model", "list_models", label, parent=requests.parent_of(identity))
     newest = sorted(listed, key=lambda each: str(each.get("create_time", "")), reverse=True)
     return {last(each["name"]): each for each in newest if each.get("labels", {}).get(requests.NAME) == identity.name}
 
@@ -118,7 +118,7 @@ def watching_of(client: Client, identity: Identity) -> tuple[list[dict[str, Any]
 def our_endpoints(client: Client, project: str, region: str) -> list[str]:
     """Return the names of the endpoints that are ours, in this project and region."""
     parent = f"projects/{project}/locations/{region}"
-    listed = client.pages("endpoint", "list_endpoints", parent=parent, filter=f"labels.{requests.NAME}:*")
+    listed = client.matching("endpoint", "list_endpoints", f"labels.{requests.NAME}:*", parent=parent)
     return sorted(each["labels"][requests.NAME] for each in listed if requests.NAME in each.get("labels", {}))
 
 
@@ -184,7 +184,7 @@ def unused(
     endpoint = endpoint_of(client, identity)
     if endpoint is None:
         return (), ()
-    serving = {last(each["model"]).partition("@")[0] for each in endpoint.get("deployed_models", ())}
+    serving = {last(each["model"]) for each in endpoint.get("deployed_models", ())}
     models = our_models(client, identity)
     kept = {each for each in models if each in serving or requests.revision_in(identity.name, each) in keep}
     used = [models[each]["artifact_uri"] for each in kept if models[each].get("artifact_uri")]
@@ -215,7 +215,7 @@ def adoption_calls(client: Client, identity: Identity, labels: Mapping[str, str]
     shared = {requests.NAME: identity.name, **labels}
     calls = []
     for each in endpoint.get("deployed_models", ()):
-        model = model_of(client, identity, last(each["model"]).partition("@")[0])
+        model = model_of(client, identity, last(each["model"]))
         if model is not None:
             request = {
                 "model": {"name": model["name"], "labels": {**model.get("labels", {}), **shared}},
@@ -227,8 +227,11 @@ def adoption_calls(client: Client, identity: Identity, labels: Mapping[str, str]
 
 
 def last(name: str) -> str:
-    """Return the end of a resource name: the rest has the project's number where we wrote its id."""
-    return name.rpartition("/")[2]
+    """Return the id at the end of a resource name, without a Model's version.
+
+    The rest has the project's number where we wrote its id.
+    """
+    return name.rpartition("/")[2].partition("@")[0]
 
 
 def refuse_others(kind: str, resource: str, name: str, labels: Mapping[str, str]) -> None:

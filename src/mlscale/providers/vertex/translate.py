@@ -592,9 +592,14 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
         phase=Phase.CHANGING if raw.pending else Phase.STEADY,
         reason="an operation goes on at the endpoint" if raw.pending else "",
         pending=raw.pending or None,
-        address=f"https://{identity.region}-aiplatform.googleapis.com/v1/{requests.endpoint_of(identity)}",
+        address=f"https://{_host_of(identity, endpoint)}/v1/{requests.endpoint_of(identity)}",
         spec_hash=labels.get(requests.SPEC_HASH, ""),
     )
+
+
+def _host_of(identity: Identity, endpoint: Mapping[str, Any]) -> str:
+    """Return who answers requests: a dedicated endpoint has a name of its own, and is asked nowhere else."""
+    return endpoint.get("dedicated_endpoint_dns") or f"{identity.region}-aiplatform.googleapis.com"
 
 
 def _revisions(endpoint: Mapping[str, Any], raw: Raw, marked: str) -> tuple[ServedRevision, ...]:
