@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mlscale.serving.codec import Reply
 from mlscale.serving.gateway import TRIES, Gateway, Head, Route, head_of
+from mlscale.serving.mirror import MOST_OPEN, MOST_OPEN_BYTES
 from mlscale.serving.upstream import AnswerTooLargeError, Response, Upstream, UpstreamBrokenError
 from mlscale.serving.wire import Call, Dialect
 
@@ -20,11 +21,13 @@ HEAD = Head("id-1", None, [("x-request-id", "id-1")])
 
 
 class Canned(Upstream):
-    """A replica that answers with its name, or raises."""
+    """A replica that answers with its name, raises, or hangs."""
 
-    def __init__(self, name: str, error: Exception | None = None) -> None:
+    def __init__(self, name: str, error: Exception | None = None, *, status: int = 200, hangs: bool = False) -> None:
         super().__init__(name, "127.0.0.1", 1)
+        self.hangs = hangs
         self.error = error
+        self.status = status
         self.asked: list[tuple[Sequence[tuple[str, str]], bytes]] = []
         self.paths: list[str] = []
 
@@ -35,9 +38,11 @@ class Canned(Upstream):
         assert (method, timeout_s) == ("POST", 60.0)
         self.paths.append(path)
         self.asked.append((list(headers), body))
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.error:
             raise self.error
-        return Response(200, (), self.name.encode())
+        return Response(self.status, (), self.name.encode())
 
 
 def a_gateway(*routes: Route, wait_for_replica_s: float = 10.0) -> Gateway:
@@ -88,6 +93,19 @@ def test_a_new_weight_holds_from_the_next_request() -> None:
     gateway.set_routes([Route("a", 0, (a,)), Route("b", 10_000, (b,))])
 
     assert (before, answers(gateway, 10)) == (["a"] * 10, ["b"] * 10)
+
+
+def test_whose_turn_it_is_outlives_replicas_that_come_and_go() -> None:
+    """A small share gets its due although the routes are set anew before each of its turns."""
+    a, b = Canned("a"), Canned("b")
+    gateway = a_gateway()
+    counted: Counter[str] = Counter()
+
+    for _ in range(100):
+        gateway.set_routes([Route("a", 9_900, (a,)), Route("b", 100, (b,))])
+        counted.update(answers(gateway, 10))
+
+    assert counted == {"a": 990, "b": 10}
 
 
 def test_a_route_without_replicas_gets_no_traffic() -> None:
@@ -315,3 +333,133 @@ def test_what_is_not_heard_to_its_end_is_refused_in_the_words_of_whoever_asks() 
     sagemaker = gateway.refusal("/endpoints/reviews/invocations", 413, "too large")
     assert (sagemaker.status, dict(sagemaker.headers)["x-amzn-errortype"]) == (413, "ValidationError")
     assert gateway.refusal("", 400, "not HTTP")[::2] == (400, b'{"error":"not HTTP"}')
+
+
+def tallied(gateway: Gateway) -> dict[tuple[str, bool], int]:
+    """Return how many requests to replicas of each revision were answered, and how many failed."""
+    found: Counter[tuple[str, bool]] = Counter()
+    for (_, revision, _, failed), count in gateway.tally.counts().items():
+        found[revision, failed] += count
+    return dict(found)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "counts"),
+    [
+        (None, 200, {("a", False): 1}),
+        (TimeoutError(), 504, {("a", True): 1}),
+        (AnswerTooLargeError("large"), 502, {("a", True): 1}),
+        (UpstreamBrokenError("gone"), 200, {("a", True): 1, ("b", False): 1}),
+    ],
+)
+def test_a_failure_is_counted_at_the_revision_that_failed(
+    error: Exception | None, status: int, counts: dict[tuple[str, bool], int]
+) -> None:
+    """Also where another one answered in its place: that is no merit of the first."""
+    gateway = a_gateway(Route("a", 5_000, (Canned("a", error),)), Route("b", 5_000, (Canned("b"),)))
+
+    assert reply(gateway).status == status
+    assert tallied(gateway) == counts
+
+
+@pytest.mark.parametrize(("status", "failures"), [(200, 0), (400, 0), (429, 0), (500, 1), (503, 1)])
+def test_a_models_own_error_is_a_failure_and_a_refusal_is_none(status: int, failures: int) -> None:
+    """5xx is the model's, 4xx the client's."""
+    gateway = a_gateway(Route("a", 10_000, (Canned("a", status=status),)))
+
+    reply(gateway)
+
+    assert tallied(gateway) == {("a", bool(failures)): 1}
+
+
+def copied(gateway: Gateway, count: int, head: Head = HEAD) -> Sequence[str]:
+    """Return what so many requests in a row are answered, once their copies are, too."""
+
+    async def in_a_row() -> Sequence[str]:
+        found = [(await gateway.predicted(PLAIN, head, b"body")).body.decode() for _ in range(count)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return found
+
+    return asyncio.run(in_a_row())
+
+
+def copies(gateway: Gateway) -> dict[str, int]:
+    """Return what became of the copies, less what never came."""
+    return {each.value: count for each, count in gateway.mirror.outcomes["b"].items() if count}
+
+
+@pytest.mark.parametrize(("share", "sent"), [(10_000, 50), (2_400, 12), (200, 1)])
+def test_a_shadow_gets_its_share_of_copies_and_answers_nobody(share: int, sent: int) -> None:
+    """To the request; each has the body and the headers of what it copies, and a mark."""
+    shadow = Canned("b")
+    gateway = a_gateway(Route("a", 10_000, (Canned("a"),)), Route("b", 0, (shadow,), copies=share))
+
+    assert copied(gateway, 50) == ["a"] * 50
+    assert shadow.asked == [([*HEAD.forwarded, ("x-mlscale-copy", "true")], b"body")] * sent
+    assert tallied(gateway) == {("a", False): 50, ("b", False): sent}
+    assert gateway.counters["b"].codes == {200: sent}
+
+
+@pytest.mark.parametrize(
+    ("stable", "shadow", "outcome"),
+    [
+        (Canned("a"), Canned("a"), {"same": 1}),
+        (Canned("a"), Canned("b"), {"other_body": 1}),
+        (Canned("a"), Canned("a", status=404), {"other_status": 1}),
+        (Canned("a"), Canned("a", status=500), {"failed": 1}),
+        (Canned("a"), Canned("a", UpstreamBrokenError("gone")), {"failed": 1}),
+        (Canned("a"), Canned("a", TimeoutError()), {"failed": 1}),
+        (Canned("a", TimeoutError()), Canned("a"), {"alone": 1}),
+    ],
+)
+def test_answers_of_a_shadow_are_compared(stable: Canned, shadow: Canned, outcome: dict[str, int]) -> None:
+    """With what the client got: status first, then the body."""
+    gateway = a_gateway(Route("a", 10_000, (stable,)), Route("b", 0, (shadow,), copies=10_000))
+
+    copied(gateway, 1)
+
+    assert copies(gateway) == outcome
+    assert gateway.counters["b"].in_flight == 0
+
+
+def test_a_shadow_that_hangs_delays_nobody_and_is_sent_no_more_than_it_may_have() -> None:
+    """Clients are answered; what is more than the bound is not sent, and told."""
+    gateway = a_gateway(Route("a", 10_000, (Canned("a"),)), Route("b", 0, (Canned("b", hangs=True),), copies=10_000))
+
+    assert copied(gateway, MOST_OPEN + 36) == ["a"] * (MOST_OPEN + 36)
+
+    assert copies(gateway) == {"not_sent": 36}
+    assert 'mlscale_copies_total{revision="b",outcome="not_sent"} 36' in gateway.exposition()
+
+
+def test_large_copies_are_bounded_by_their_bytes() -> None:
+    """What waits for a slow shadow takes no more memory than it may."""
+    gateway = a_gateway(Route("a", 10_000, (Canned("a"),)), Route("b", 0, (Canned("b", hangs=True),), copies=10_000))
+    body = bytes(MOST_OPEN_BYTES // 3)
+
+    async def four() -> None:
+        for _ in range(4):
+            await gateway.predicted(PLAIN, HEAD, body)
+
+    asyncio.run(four())
+
+    assert copies(gateway) == {"not_sent": 2}
+
+
+def test_a_shadow_without_replicas_is_sent_nothing() -> None:
+    """It is told as not sent, and no failure."""
+    gateway = a_gateway(Route("a", 10_000, (Canned("a"),)), Route("b", 0, (), copies=10_000))
+
+    copied(gateway, 1)
+
+    assert (copies(gateway), tallied(gateway)) == ({"not_sent": 1}, {("a", False): 1})
+
+
+def test_what_names_its_revision_is_not_copied() -> None:
+    """It is meant for that one alone."""
+    shadow = Canned("b")
+    gateway = a_gateway(Route("a", 10_000, (Canned("a"),)), Route("b", 0, (shadow,), copies=10_000))
+
+    assert copied(gateway, 1, HEAD._replace(target="a")) == ["a"]
+    assert shadow.asked == []

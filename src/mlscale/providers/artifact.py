@@ -20,7 +20,7 @@ ARCHIVES = (".tar.gz", ".tgz", ".tar")
 
 RUNTIME_PACKAGE = "serving"
 
-GATEWAY_ONLY = frozenset({"gateway.py", "upstream.py", "wire.py"})
+GATEWAY_ONLY = frozenset({"gateway.py", "mirror.py", "tally.py", "upstream.py", "wire.py"})
 """Modules of the serving package that no replica runs: a change of them is no new revision."""
 
 _CHUNK = 1 << 20

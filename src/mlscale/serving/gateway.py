@@ -12,6 +12,8 @@ from time import perf_counter
 from typing import NamedTuple
 
 from mlscale.serving.codec import Reply
+from mlscale.serving.mirror import Mirror
+from mlscale.serving.tally import Tally
 from mlscale.serving.upstream import (
     ANSWER_TIMEOUT_S,
     HOP_BY_HOP,
@@ -31,17 +33,23 @@ BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 
 TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
 
+_SERVERS_FAULT = 500
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 """What a client may name its request; anything else would be written into logs and other systems' headers."""
 
 
 @dataclass(slots=True, eq=False)
 class Route:
-    """A revision's share of the traffic in basis points, and its healthy replicas."""
+    """A revision's share of the traffic in basis points, and its healthy replicas.
+
+    `copies` is the share of the requests, in basis points, that it gets a copy of: a shadow's, which has no traffic.
+    """
 
     revision: str
     share: int
     upstreams: tuple[Upstream, ...]
+    copies: int = 0
     owed: int = 0
 
 
@@ -115,16 +123,26 @@ class Gateway:
         self.name = name
         self.counters: dict[str, Counters] = {}
         self.gauges: Mapping[str, Mapping[str, float]] = {}
+        self.tally = Tally()
         self._answer_timeout_s = answer_timeout_s
         self._wait_for_replica_s = wait_for_replica_s
         self._routes: tuple[Route, ...] = ()
         self._in_turn: tuple[Route, ...] = ()
+        self.mirror = Mirror(self._of, self.tally, answer_timeout_s)
         self._changed = asyncio.Event()
 
     def set_routes(self, routes: Iterable[Route]) -> None:
-        """Put other routes in place of the present ones, at once for every request that comes after."""
+        """Put other routes in place of the present ones, at once for every request that comes after.
+
+        Where only replicas came and went, whose turn it is stays: a small share would not get its due otherwise.
+        """
+        before = self._in_turn
         self._routes = tuple(routes)
         self._in_turn = tuple(route for route in self._routes if route.share and route.upstreams)
+        if [(each.revision, each.share) for each in before] == [(each.revision, each.share) for each in self._in_turn]:
+            for route, old in zip(self._in_turn, before, strict=True):
+                route.owed = old.owed
+        self.mirror.shadow = next((route for route in self._routes if route.copies), None)
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -172,8 +190,12 @@ class Gateway:
             reply = refused(call, 502, str(error), head.request_id)
         else:
             self._of(revision).count(response.status, perf_counter() - begun)
+            if self.mirror.shadow is not None and head.target is None:
+                self.mirror.copy(head.forwarded, body, response)
             return answered(call, Reply(*response), revision, head.request_id, self.name)
         self._of("none").count(reply.status, perf_counter() - begun)
+        if self.mirror.shadow is not None and head.target is None:
+            self.mirror.copy(head.forwarded, body, None)
         return reply
 
     async def _forwarded(self, head: Head, body: bytes) -> tuple[str, Response]:
@@ -183,14 +205,21 @@ class Gateway:
             route, upstream = found or await self._awaited(head.target, tried)
             counters = self.counters.get(route.revision) or self._of(route.revision)
             counters.in_flight += 1
+            begun = perf_counter()
             try:
                 path, limit_s = upstream.predict_path, self._answer_timeout_s
                 response = await upstream.request("POST", path, head.forwarded, body, limit_s)
             except UpstreamBrokenError:
+                # Another replica may answer, and this revision has failed for all that.
+                self.tally.count(route.revision, perf_counter() - begun, True)
                 tried.add(upstream)
                 if len(tried) >= TRIES:
                     raise
+            except (TimeoutError, AnswerTooLargeError):
+                self.tally.count(route.revision, perf_counter() - begun, True)
+                raise
             else:
+                self.tally.count(route.revision, perf_counter() - begun, response.status >= _SERVERS_FAULT)
                 return route.revision, response
             finally:
                 counters.in_flight -= 1
@@ -247,6 +276,7 @@ class Gateway:
             f'mlscale_requests_in_flight{{revision="{revision}"}} {counters.in_flight}'
             for revision, counters in self.counters.items()
         ]
+        lines += self.mirror.exposition()
         for name, values in self.gauges.items():
             lines.append(f"# TYPE {name} gauge")
             lines += [f"{name}{{{labels}}} {value:g}" for labels, value in values.items()]
