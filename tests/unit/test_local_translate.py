@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -20,6 +20,7 @@ from mlscale.deployment import (
     Live,
     Phase,
     Replica,
+    Revision,
     Role,
     RolloutWish,
     Scaling,
@@ -42,6 +43,7 @@ from mlscale.providers.local.translate import (
     Bake,
     Configure,
     DropRevision,
+    GrowRevision,
     PrepareRevision,
     PromoteRevision,
     ShiftTraffic,
@@ -90,7 +92,7 @@ def test_a_first_deploy_starts_everything() -> None:
         (prepare, StepKind.CREATE, PrepareRevision("reviews", ONE, "/models/one", None, None), ()),
         (add, StepKind.CREATE, AddRevision("reviews", ONE, start_with=1), ("endpoint/start", prepare)),
         (f"{id_}/wait", StepKind.WAIT, AwaitRevision("reviews", id_, timedelta(minutes=10)), (add,)),
-        (f"{id_}/shift", StepKind.SHIFT, ShiftTraffic("reviews", id_), (f"{id_}/wait",)),
+        (f"{id_}/shift", StepKind.SHIFT, ShiftTraffic("reviews", {id_: WHOLE}), (f"{id_}/wait",)),
         (f"{id_}/promote", StepKind.UPDATE, PromoteRevision("reviews", id_), (f"{id_}/shift",)),
         (
             "endpoint/configure",
@@ -208,13 +210,22 @@ def test_a_rollback_goes_back_to_an_earlier_revision() -> None:
 
 
 def test_a_takeover_that_failed_is_taken_back() -> None:
-    """From a candidate with all traffic back to the stable revision, without a bake."""
+    """From a candidate with all traffic back to the stable revision, which can answer: at once, without a bake."""
     half = seen(ServedRevision(ONE, Role.STABLE, 0, Live(2, 2)), ServedRevision(TWO, Role.CANDIDATE, WHOLE, Live(2, 0)))
     back = make.back_to_stable(half)
 
-    planned = steps(back, half, PLAIN)
+    planned = steps(back, half, BAKED)
 
-    assert keys(planned) == [f"{ONE.id}/wait", f"{ONE.id}/shift", f"{ONE.id}/promote", f"{TWO.id}/drop"]
+    assert keys(planned) == [f"{ONE.id}/shift", f"{TWO.id}/drop"]
+
+
+def test_a_stable_revision_that_can_not_answer_is_waited_for() -> None:
+    """Nothing that serves is taken away before what shall serve can."""
+    half = seen(ServedRevision(ONE, Role.STABLE, 0, Live(2, 0)), ServedRevision(TWO, Role.CANDIDATE, WHOLE, Live(2, 2)))
+
+    planned = steps(make.back_to_stable(half), half, PLAIN)
+
+    assert keys(planned) == [f"{ONE.id}/wait", f"{ONE.id}/shift", f"{TWO.id}/drop"]
 
 
 def test_destroying_is_one_step_that_says_so() -> None:
@@ -299,7 +310,146 @@ def test_a_candidate_whose_files_are_gone_is_prepared_again() -> None:
         reason="its files are gone",
     )
 
-    assert [step.key for step in steps(asked("two"), world, PLAIN)][:2] == [f"{TWO.id}/prepare", f"{TWO.id}/wait"]
+    planned = keys(steps(asked("two"), world, PLAIN))
+
+    assert planned[:3] == [f"{TWO.id}/prepare", f"{TWO.id}/grow", f"{TWO.id}/wait"]
+
+
+def trial(
+    share: int, role: Role = Role.CANDIDATE, of: Revision = TWO, labels: Mapping[str, str] | None = None
+) -> Deployment:
+    """Return what is asked for while `of` is tried beside the revision `one`."""
+    rest = WHOLE if role is Role.SHADOW else WHOLE - share
+    both = (ServedRevision(ONE, Role.STABLE, rest), ServedRevision(of, role, share))
+    return asked(revisions=both, labels=labels or {})
+
+
+def tried(share: int, live: Live | None = None, role: Role = Role.CANDIDATE, of: Revision = TWO) -> Deployment:
+    """Return what runs while `of` is tried beside the revision `one`, which has four replicas."""
+    rest = WHOLE if role is Role.SHADOW else WHOLE - share
+    return seen(ServedRevision(ONE, Role.STABLE, rest, Live(4, 4)), ServedRevision(of, role, share, live or Live(1, 1)))
+
+
+def test_a_candidate_is_made_without_traffic_then_gets_its_share() -> None:
+    """Its replicas are those that its share needs; nothing is done to the stable revision but the shift."""
+    running = seen(ServedRevision(ONE, Role.STABLE, WHOLE, Live(4, 4)))
+
+    prepare, add, wait, shift = steps(trial(2600), running, PLAIN)
+
+    assert (prepare.key, prepare.kind) == (f"{TWO.id}/prepare", StepKind.CREATE)
+    assert add.payload == AddRevision("reviews", TWO, start_with=2)
+    assert add.changes == (Change("model.source", "one", "two"),)
+    assert wait.payload == AwaitRevision("reviews", TWO.id, timedelta(minutes=10))
+    assert shift == Step(
+        f"{TWO.id}/shift",
+        StepKind.SHIFT,
+        f"revision {TWO.id}",
+        ShiftTraffic("reviews", {ONE.id: 7400, TWO.id: 2600}),
+        after=(f"{TWO.id}/wait",),
+        changes=(Change(f"revision {ONE.id}", "100%", "74%"), Change(f"revision {TWO.id}", "0%", "26%")),
+    )
+
+
+def test_a_candidate_without_a_share_is_made_and_waited_for() -> None:
+    """There is no shift to make."""
+    assert keys(steps(trial(0), seen(), PLAIN)) == [f"{TWO.id}/{act}" for act in ("prepare", "add", "wait")]
+
+
+def test_more_replicas_come_before_the_traffic_and_fewer_go_with_it() -> None:
+    """A share that grows finds its replicas healthy; one that falls takes them along, in one change."""
+    up = steps(trial(5000), tried(1000), PLAIN)
+    down = steps(trial(1000), tried(5000, Live(2, 2)), PLAIN)
+
+    assert keys(up) == [f"{TWO.id}/{act}" for act in ("grow", "wait", "shift")]
+    assert up[0] == Step(
+        f"{TWO.id}/grow",
+        StepKind.SCALE,
+        f"revision {TWO.id} with 2 replicas",
+        GrowRevision("reviews", TWO.id, 2),
+        changes=(Change(f"replicas of revision {TWO.id}", "1 replica", "2 replicas"),),
+    )
+    assert [each.payload for each in down] == [
+        ShiftTraffic("reviews", {ONE.id: 9000, TWO.id: 1000}, replicas={TWO.id: 1})
+    ]
+
+
+def test_a_share_that_grows_takes_nothing_from_what_autoscaling_has_set() -> None:
+    """A candidate that has more replicas than its new share needs keeps them."""
+    assert keys(steps(trial(2500), tried(1000, Live(3, 3)), PLAIN)) == [f"{TWO.id}/wait", f"{TWO.id}/shift"]
+
+
+@pytest.mark.parametrize("role", [Role.CANDIDATE, Role.SHADOW])
+@pytest.mark.parametrize("share", [0, 1000, 5000])
+def test_a_candidate_as_asked_is_no_step(role: Role, share: int) -> None:
+    """Whatever its count and the stable one's."""
+    for count in (1, 4):
+        assert steps(trial(share, role), tried(share, Live(count, count), role), BAKED) == ()
+
+
+def test_a_candidate_that_a_cut_off_run_has_made_is_waited_for() -> None:
+    """It is there without traffic, as asked, and not healthy yet."""
+    assert keys(steps(trial(0), tried(0, Live(1, 0)), PLAIN)) == [f"{TWO.id}/wait"]
+
+
+def test_a_candidate_is_promoted_as_it_is() -> None:
+    """It is not made again: it grows to what all traffic needs, gets it, and the old one goes last."""
+    planned = steps(asked("two"), tried(5000, Live(2, 2)), PLAIN)
+
+    assert keys(planned) == [*(f"{TWO.id}/{act}" for act in ("grow", "wait", "shift", "promote")), f"{ONE.id}/drop"]
+    assert planned[0].payload == GrowRevision("reviews", TWO.id, 4)
+    assert planned[-1].after == (f"{TWO.id}/promote",)
+
+
+def test_an_abort_waits_for_nothing() -> None:
+    """All traffic goes to the stable revision at once, also where the candidate is why something has failed."""
+    failing = replace(tried(5000, Live(1, 0)), phase=Phase.FAILED, reason="no replica is healthy")
+
+    for world in (tried(5000), failing):
+        planned = steps(asked(), world, BAKED)
+        assert [each.payload for each in planned] == [
+            ShiftTraffic("reviews", {ONE.id: WHOLE}),
+            DropRevision("reviews", TWO.id),
+        ]
+
+
+def test_another_candidate_replaces_the_one_that_is_tried() -> None:
+    """The old one's traffic goes first, then itself, and the new one is made after that; the stable one stays."""
+    planned = steps(trial(1000, of=THREE), tried(5000, Live(2, 2)), PLAIN)
+
+    assert keys(planned) == [
+        f"{ONE.id}/clear",
+        f"{TWO.id}/drop",
+        *(f"{THREE.id}/{act}" for act in ("prepare", "add", "wait", "shift")),
+    ]
+    clear, drop, _, add = planned[:4]
+    assert clear.payload == ShiftTraffic("reviews", {ONE.id: WHOLE})
+    assert (drop.after, add.after) == ((clear.key,), (clear.key, drop.key, f"{THREE.id}/prepare"))
+
+
+def test_a_shadow_gets_copies_and_the_stable_revision_keeps_all_traffic() -> None:
+    """Its share is that of the requests that are copied."""
+    shift = steps(trial(WHOLE, Role.SHADOW), seen(), PLAIN)[-1]
+
+    assert shift.payload == ShiftTraffic("reviews", {ONE.id: WHOLE, TWO.id: WHOLE}, shadow=TWO.id)
+
+
+def test_a_shadow_becomes_a_candidate_in_place() -> None:
+    """It is there already; with less to do than before it needs fewer replicas."""
+    planned = steps(trial(1000), tried(WHOLE, Live(4, 4), Role.SHADOW), PLAIN)
+
+    assert [each.payload for each in planned] == [
+        ShiftTraffic("reviews", {ONE.id: 9000, TWO.id: 1000}, replicas={TWO.id: 1})
+    ]
+
+
+def test_a_candidate_is_healed_beside_a_supervisor_that_is_started() -> None:
+    """Both revisions are waited for: the supervisor that was killed had both."""
+    gone = replace(tried(1000), address=None, phase=Phase.FAILED, reason="it is gone")
+
+    assert keys(steps(trial(1000), gone, PLAIN)) == [
+        "endpoint/start",
+        *(f"{each.id}/{act}" for each in (ONE, TWO) for act in ("prepare", "wait")),
+    ]
 
 
 def done(world: Deployment | None, step: Step[object]) -> Deployment | None:
@@ -311,23 +461,31 @@ def done(world: Deployment | None, step: Step[object]) -> Deployment | None:
             return replace(world or fresh, address="http://127.0.0.1:8123", phase=Phase.STEADY, reason="")
         case StopEndpoint():
             return None
-        case PrepareRevision() | AwaitRevision() | Bake():
+        case PrepareRevision() | Bake():
             return world
     assert world is not None
     revisions = world.revisions
     match step.payload:
+        case AwaitRevision() as wait:
+            revisions = tuple(
+                replace(each, live=each.live or Live(1, 1)) if each.revision.id == wait.id else each
+                for each in revisions
+            )
         case AddRevision() as add:
             if all(each.revision != add.revision for each in revisions):
                 live = Live(add.start_with, add.start_with)
                 revisions = (*revisions, ServedRevision(add.revision, Role.CANDIDATE, 0, live))
+        case GrowRevision() as grow:
+            assert any(each.revision.id == grow.id for each in revisions)
+            live = Live(grow.replicas, grow.replicas)
+            revisions = tuple(replace(each, live=live) if each.revision.id == grow.id else each for each in revisions)
         case ShiftTraffic() as shift:
-            assert any(each.revision.id == shift.id for each in revisions)
-            revisions = tuple(replace(each, share=WHOLE * (each.revision.id == shift.id)) for each in revisions)
+            assert shift.shares.keys() <= {each.revision.id for each in revisions}
+            revisions = tuple(shifted(each, shift) for each in revisions)
         case PromoteRevision() as promote:
-            roles = {Role.STABLE: Role.RETIRED, Role.CANDIDATE: Role.CANDIDATE, Role.RETIRED: Role.RETIRED}
+            left = tuple(replace(each, role=Role.RETIRED) if each.role is Role.STABLE else each for each in revisions)
             revisions = tuple(
-                replace(each, role=Role.STABLE if each.revision.id == promote.id else roles[each.role])
-                for each in revisions
+                replace(each, role=Role.STABLE) if each.revision.id == promote.id else each for each in left
             )
         case DropRevision() as drop:
             revisions = tuple(each for each in revisions if each.revision.id != drop.id)
@@ -337,6 +495,15 @@ def done(world: Deployment | None, step: Step[object]) -> Deployment | None:
         case _:
             raise AssertionError(step)
     return replace(world, revisions=revisions)
+
+
+def shifted(served: ServedRevision, shift: ShiftTraffic) -> ServedRevision:
+    """Return a revision after a shift."""
+    id_, role = served.revision.id, served.role
+    if id_ in shift.shares and role is not Role.STABLE:
+        role = Role.SHADOW if id_ == shift.shadow else Role.CANDIDATE
+    count = shift.replicas.get(id_)
+    return replace(served, role=role, share=shift.shares.get(id_, 0), live=Live(count, count) if count else served.live)
 
 
 def an_order(planned: tuple[Step[object], ...], chance: random.Random) -> list[Step[object]]:
@@ -357,12 +524,23 @@ WORLDS = (
     seen(ServedRevision(ONE, Role.STABLE, 0), ServedRevision(TWO, Role.CANDIDATE, WHOLE)),
     seen(ServedRevision(ONE, Role.RETIRED, 0), ServedRevision(TWO, Role.STABLE, WHOLE)),
     seen(ServedRevision(THREE, Role.CANDIDATE, 0), revisions=()),
+    tried(0),
+    tried(1000),
+    tried(5000, Live(2, 2)),
+    tried(WHOLE, Live(4, 4), Role.SHADOW),
+    tried(1000, of=THREE),
+    replace(tried(1000), address=None, phase=Phase.FAILED, reason="it is gone"),
 )
 WISHES = (
     asked(),
     asked("two"),
     asked("three", scaling=Scaling(min=2, max=3), labels={"a": "b"}),
     asked("two", settings={"host": "127.0.0.1", "port": "9000"}),
+    trial(0),
+    trial(1000),
+    trial(5000, labels={"a": "b"}),
+    trial(2000, of=THREE),
+    trial(5000, Role.SHADOW),
     None,
 )
 
@@ -399,7 +577,8 @@ def test_a_run_that_was_cut_off_anywhere_converges(
 def assert_served(world: Deployment | None, before: Deployment | None) -> None:
     """Check that all traffic has a revision, if it had one before."""
     if world and before and any(each.share for each in before.revisions):
-        assert [each.share for each in world.revisions if each.share] == [WHOLE]
+        assert sum(each.share for each in world.revisions if each.role is not Role.SHADOW) == WHOLE
+        assert before.stable is None or world.stable is not None
 
 
 def a_record(*revisions: DesiredRevision, **fields: object) -> Desired:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from mlscale.clock import Clock
-from mlscale.deployment import AT_ONCE, WHOLE, Content, Deployment, Identity, Revision, Role, RolloutWish, revision_of
+from mlscale.deployment import AT_ONCE, Content, Deployment, Identity, Revision, Role, RolloutWish, revision_of
 from mlscale.errors import MlscaleError, NotDeployed, ProviderFailed, Unsupported
 from mlscale.plan.steps import Step
 from mlscale.providers import artifact, docker_engine, image
 from mlscale.providers.contract import (
     DONE,
     Answer,
+    BadOfAll,
     Check,
     LogLine,
     LogQuery,
@@ -28,7 +29,7 @@ from mlscale.providers.contract import (
     Steps,
     Work,
 )
-from mlscale.providers.local import client, containers, logs, records, translate
+from mlscale.providers.local import client, containers, logs, metrics, records, translate
 from mlscale.providers.local.client import Home, State
 from mlscale.providers.local.failures import start_failure
 from mlscale.providers.local.records import Desired, DesiredRevision, Observed, ObservedRevision
@@ -39,6 +40,7 @@ from mlscale.providers.local.translate import (
     Configure,
     DeleteFiles,
     DropRevision,
+    GrowRevision,
     PrepareRevision,
     PromoteRevision,
     ShiftTraffic,
@@ -60,6 +62,7 @@ class Local:
     name = "local"
     slowest_poll_s = 0.1
     settles_within_s = 5.0
+    lag = metrics.LAG
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self._root = root.resolve()
@@ -68,20 +71,15 @@ class Local:
     def abilities(
         self, asked: Deployment, seen: Deployment | None, rollout: RolloutWish = AT_ONCE
     ) -> tuple[Refusal, ...]:
-        """Return what can't be done of `asked`: requirements that name other files, and what the engine has not."""
-        del seen, rollout
-        if asked.stable is None:
-            return ()
-        content = asked.stable.revision.content
-        requirements = asked.sources.get(content.requirements or "")
-        named = artifact.other_files(Path(requirements)) if requirements else ()
-        return (
-            *(
-                Refusal("model.requirements", f"a change of what {line!r} names would go unseen: write it out")
-                for line in named
-            ),
-            *(_engine_refusals(content) if content.image else ()),
+        """Return what can't be done of `asked`: a rollout by us alone, files unseen, what the engine has not."""
+        del seen
+        contents = [each.revision.content for each in asked.revisions]
+        found = (
+            *_driver_refusals(rollout),
+            *(refusal for each in contents for refusal in _requirement_refusals(asked, each)),
+            *(refusal for each in contents if each.image for refusal in _engine_refusals(each)),
         )
+        return tuple(dict.fromkeys(found))
 
     def preflight(self, asked: Deployment, seen: Deployment | None) -> None:
         """Return: what this machine lacks is found by looking, which `abilities` has done."""
@@ -92,20 +90,14 @@ class Local:
 
         An image that we built for the same content stays: an upgrade of mlscale is no new revision.
         """
-        served = asked.stable
-        if served is None or served.revision.content.image is None:
-            return asked
-        content = served.revision.content
-        if not content.is_built:
-            name = docker_engine.resolve(str(content.image))
-        else:
-            before = seen.stable.revision.content if seen and seen.stable else content
-            is_same = before.is_built and replace(before, image=None) == replace(content, image=None)
-            name = (
-                str(before.image) if is_same and before is not content else image.tag_of(asked.identity.name, content)
-            )
-        revision = revision_of(replace(content, image=name))
-        return replace(asked, revisions=(replace(served, revision=revision),))
+        there = [each.revision.content for each in seen.revisions] if seen else []
+        pinned = tuple(
+            replace(each, revision=revision_of(_pinned(each.revision.content, there, asked.identity.name)))
+            if each.revision.content.image and each.revision.content not in there
+            else each
+            for each in asked.revisions
+        )
+        return replace(asked, revisions=pinned)
 
     def read(self, identity: Identity) -> Deployment | None:
         """Return what the records say and the supervisor sees."""
@@ -154,7 +146,7 @@ class Local:
                     return self.poll(step, "start")
                 case Bake():
                     return self.poll(step, (self._clock.now() + payload.bake_time).isoformat())
-                case AddRevision() | ShiftTraffic() | PromoteRevision() | DropRevision() | Configure():
+                case AddRevision() | GrowRevision() | ShiftTraffic() | PromoteRevision() | DropRevision() | Configure():
                     client.change(home, lambda desired: _changed(desired, payload))
                     if not isinstance(payload, AddRevision):
                         return self.poll(step, "taken up")
@@ -181,7 +173,7 @@ class Local:
                 return self.poll(step, "start").work is Work.DONE
             case Bake():
                 return False
-            case AddRevision() | ShiftTraffic() | PromoteRevision() | DropRevision() | Configure():
+            case AddRevision() | GrowRevision() | ShiftTraffic() | PromoteRevision() | DropRevision() | Configure():
                 return desired is not None and _changed(desired, payload) == desired
             case DeleteFiles():
                 return not (home.path / payload.folder).exists()
@@ -201,6 +193,19 @@ class Local:
         if isinstance(payload, Configure):
             return self._scaled(home, payload.scaling.min, operation)
         return self._taken_up(home, operation)
+
+    def shares_that_hold(self, shares: Mapping[str, int]) -> Mapping[str, int]:
+        """Return `shares`: the gateway gives each revision its basis points to the request."""
+        return dict(shares)
+
+    def counts(
+        self, identity: Identity, start: datetime, end: datetime, slow_over_ms: float | None
+    ) -> Sequence[BadOfAll]:
+        """Return what the gateway counted: an answer of 5xx, a broken connection and a timeout are errors.
+
+        Times are those from the moment when a replica was asked; a shadow's are those of its copies.
+        """
+        return metrics.counts(self._home(identity).path, start, end, slow_over_ms, now=self._clock.now())
 
     def invoke(self, identity: Identity, body: bytes, content_type: str, accept: str) -> Answer:
         """Return the gateway's answer."""
@@ -354,6 +359,30 @@ def _damage(home: Home, desired: Desired) -> str:
     return f"{what} of revision {lost.id} are gone"
 
 
+def _driver_refusals(rollout: RolloutWish) -> tuple[Refusal, ...]:
+    if rollout.strategy not in ("canary", "linear", "rolling"):
+        return ()
+    why = f"this machine has no {rollout.strategy} rollout of its own, with alarms that guard it: use weights"
+    return (Refusal("rollout.driver", why),)
+
+
+def _requirement_refusals(asked: Deployment, content: Content) -> tuple[Refusal, ...]:
+    requirements = asked.sources.get(content.requirements or "")
+    named = artifact.other_files(Path(requirements)) if requirements else ()
+    return tuple(
+        Refusal("model.requirements", f"a change of what {line!r} names would go unseen: write it out")
+        for line in named
+    )
+
+
+def _pinned(content: Content, there: Sequence[Content], name: str) -> Content:
+    """Return `content` with its image; one that we built for the same content is found among what is `there`."""
+    if not content.is_built:
+        return replace(content, image=docker_engine.resolve(str(content.image)))
+    same = (each for each in there if each.is_built and replace(each, image=None) == replace(content, image=None))
+    return next(same, None) or replace(content, image=image.tag_of(name, content))
+
+
 def _engine_refusals(content: Content) -> tuple[Refusal, ...]:
     try:
         info = docker_engine.info()
@@ -378,7 +407,7 @@ def _has_hook() -> bool:
 
 
 def _changed(
-    desired: Desired, payload: AddRevision | ShiftTraffic | PromoteRevision | DropRevision | Configure
+    desired: Desired, payload: AddRevision | GrowRevision | ShiftTraffic | PromoteRevision | DropRevision | Configure
 ) -> Desired:
     """Return `desired` with `payload` done to it; the same value when it is done already."""
     revisions = desired.revisions
@@ -395,11 +424,10 @@ def _changed(
                 start_with=payload.start_with,
             )
             return desired.model_copy(update={"revisions": (*revisions, new)})
+        case GrowRevision():
+            return desired.model_copy(update={"revisions": tuple(_grown(each, payload) for each in revisions)})
         case ShiftTraffic():
-            shifted = tuple(
-                each.model_copy(update={"share": WHOLE if each.id == payload.id else 0}) for each in revisions
-            )
-            return desired.model_copy(update={"revisions": shifted})
+            return desired.model_copy(update={"revisions": tuple(_shifted(each, payload) for each in revisions)})
         case PromoteRevision():
             promoted = tuple(each.model_copy(update={"role": _role(each, payload.id)}) for each in revisions)
             return desired.model_copy(update={"revisions": promoted})
@@ -417,6 +445,25 @@ def _changed(
             )
         case _:
             assert_never(payload)
+
+
+def _grown(revision: DesiredRevision, grow: GrowRevision) -> DesiredRevision:
+    count = grow.replicas if revision.id == grow.id else 0
+    return revision.model_copy(update={"start_with": max(revision.start_with, count)})
+
+
+def _shifted(revision: DesiredRevision, shift: ShiftTraffic) -> DesiredRevision:
+    """Return `revision` with its share; one that gets one is a candidate or a shadow, unless it is the stable one."""
+    role = revision.role
+    if revision.id in shift.shares and role is not Role.STABLE:
+        role = Role.SHADOW if revision.id == shift.shadow else Role.CANDIDATE
+    return revision.model_copy(
+        update={
+            "role": role,
+            "share": shift.shares.get(revision.id, 0),
+            "start_with": shift.replicas.get(revision.id, revision.start_with),
+        }
+    )
 
 
 def _role(revision: DesiredRevision, promoted: str) -> Role:

@@ -31,7 +31,9 @@ class Record(BaseModel):
 class DesiredRevision(Record):
     """A revision to run: its folder is `revisions/<id>`; `start_with` replicas before autoscaling has its say.
 
-    `content` stands here as well, so that a revision whose folder was deleted by hand is still known for what it is.
+    While it is tried, as a candidate or in the shadow, it has never fewer. A shadow's share is that of the requests
+    that it gets copies of. `content` stands here as well, so that a revision whose folder was deleted by hand is still
+    known for what it is.
     """
 
     id: str
@@ -39,6 +41,11 @@ class DesiredRevision(Record):
     role: Role
     share: int
     start_with: int
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether it stands beside the stable one."""
+        return self.role in (Role.CANDIDATE, Role.SHADOW)
 
 
 class Desired(Record):

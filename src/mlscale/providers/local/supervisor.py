@@ -6,21 +6,24 @@ import asyncio
 import fcntl
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mlscale.autoscaling.policy import Memory, Window, desired_replicas, effective_bounds
-from mlscale.deployment import Metric, Scaling
+from mlscale.deployment import Metric, Role, Scaling
 from mlscale.errors import MlscaleError, WorkspaceFailed
 from mlscale.providers.local import client, containers, logs, records
 from mlscale.providers.local.client import Home
 from mlscale.providers.local.containers import Containers
+from mlscale.providers.local.metrics import Keeper
 from mlscale.providers.local.processes import process_started
 from mlscale.providers.local.records import Desired, DesiredRevision, Observed, ObservedRevision, RevisionFile
 from mlscale.providers.local.replicas import DRAIN_S, Replica
@@ -47,8 +50,8 @@ class Fleet:
 
     def __init__(self, home: Home, desired: DesiredRevision, wanted: int, supervisor: Supervisor) -> None:
         self.id = desired.id
-        self.share = desired.share
         self.wanted = wanted
+        self._desired = desired
         self.replicas: list[Replica] = []
         self._folder = home.revisions / desired.id
         self._logs = home.logs
@@ -59,6 +62,17 @@ class Fleet:
         self._requests: deque[tuple[float, int]] = deque()
         self._open: deque[tuple[float, int]] = deque()
         self._cpu: tuple[float, Mapping[int, float]] = (0.0, {})
+
+    @property
+    def share(self) -> int:
+        """Its part of the traffic, or of the copies, in basis points."""
+        return self._desired.share
+
+    def follow(self, desired: DesiredRevision) -> None:
+        """Be what is desired now: its role and share; and its count, where another one was set than before."""
+        before, self._desired = self._desired.start_with, desired
+        if desired.start_with != before:
+            self.wanted = max(self.wanted, desired.start_with) if desired.start_with > before else desired.start_with
 
     def resize(self) -> None:
         """Start or drain replicas until there are as many as wanted: first those that do not serve, then the newest."""
@@ -99,8 +113,15 @@ class Fleet:
         self._open.clear()
 
     def scale(self, scaling: Scaling, now_s: float) -> None:
-        """Decide how many replicas are wanted: the policy's word, or the bounds' alone when there is none."""
+        """Decide how many replicas are wanted: the policy's word, or the bounds' alone when there is none.
+
+        What is tried keeps at least those that its share needs, whatever the schedule says: that is the stable one's.
+        """
         now = datetime.now(UTC)
+        if self._desired.is_tried:
+            least = self._desired.start_with
+            most = max(scaling.max, least) if scaling.target or scaling.steps else least
+            scaling = replace(scaling, min=least, max=most, schedule=())
         if not (scaling.target or scaling.steps):
             low, high = effective_bounds(scaling, now)
             self.wanted = max(low, min(high, self.wanted))
@@ -142,6 +163,8 @@ class Fleet:
     def route(self) -> Route:
         """Return its way in: the healthy replicas."""
         ready = tuple(each.upstream for each in self.replicas if each.health == "healthy" and each.upstream)
+        if self._desired.role is Role.SHADOW:
+            return Route(self.id, 0, ready, copies=self.share)
         return Route(self.id, self.share, ready)
 
 
@@ -171,7 +194,7 @@ class Supervisor:
         self._address = ("", -1)
         self._unbound = ""
         self._unread = ""
-        self._published: list[tuple[str, int, tuple[Upstream, ...]]] | None = None
+        self._published: list[tuple[str, int, int, tuple[Upstream, ...]]] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -183,6 +206,8 @@ class Supervisor:
         self._started = process_started(os.getpid())
         self._processes = Processes()
         self._containers = Containers(home.path, desired.name)
+        self._keeper = Keeper(home.path)
+        self._unkept = ""
 
     def changed(self) -> None:
         """Look again soon."""
@@ -300,9 +325,11 @@ class Supervisor:
             if revision not in self._fleets:
                 # A supervisor that takes another's place keeps the counts that autoscaling had set.
                 count = self._last_wanted.get(revision, desired.start_with)
+                if desired.is_tried:
+                    count = max(count, desired.start_with)
                 self._fleets[revision] = Fleet(self._home, desired, count, self)
                 _log(f"revision {revision}: starts with {count}")
-            self._fleets[revision].share = desired.share
+            self._fleets[revision].follow(desired)
             self._fleets[revision].resize()
         self._last_wanted = {}
 
@@ -323,9 +350,9 @@ class Supervisor:
                 fleet.resize()
 
     def _publish(self) -> None:
-        """Give the gateway the routes, unless they are as they were: its turns would begin anew."""
+        """Give the gateway the routes, unless they are as they were."""
         routes = [fleet.route() for fleet in self._fleets.values()]
-        facts = [(route.revision, route.share, route.upstreams) for route in routes]
+        facts = [(route.revision, route.share, route.copies, route.upstreams) for route in routes]
         if facts != self._published:
             self._published = facts
             self._gateway.set_routes(routes)
@@ -334,6 +361,7 @@ class Supervisor:
     def _observe(self) -> None:
         revisions = tuple(fleet.observed() for fleet in self._fleets.values())
         self._gateway.gauges = _gauges(revisions)
+        self._keep_counts()
         for log in (self._home.path / records.SUPERVISOR_LOG, *self._home.logs.glob("*.log")):
             logs.bound_log(log)
         observed = Observed(
@@ -351,6 +379,19 @@ class Supervisor:
         except OSError as error:
             _log(f"what is observed can't be written: {error}")
 
+    def _keep_counts(self) -> None:
+        """Write down what was counted; what can't be written now is kept for the next time."""
+        failed = ""
+        tally = self._gateway.tally
+        try:
+            self._keeper.add(tally.counts(), datetime.now(UTC))
+            tally.taken()
+        except sqlite3.Error as error:
+            failed = f"what was counted can't be written: {error}"
+        if failed != self._unkept:
+            self._unkept = failed
+            _log(failed or "what was counted is written again")
+
     async def _shut_down(self) -> None:
         """Take no more requests, let those that are open end, then end the replicas; beat all the while."""
         if self._listener:
@@ -360,6 +401,8 @@ class Supervisor:
         for fleet in self._fleets.values():
             fleet.stop()
         await self._ended()
+        self._keep_counts()
+        self._keeper.close()
         _log("ended")
 
     async def _ended(self) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeAlias
 
-from mlscale.autoscaling.policy import starting_replicas
+from mlscale.autoscaling.policy import candidate_replicas, starting_replicas
 from mlscale.deployment import (
     WHOLE,
     Deployment,
@@ -21,7 +21,7 @@ from mlscale.deployment import (
     Scaling,
     ServedRevision,
 )
-from mlscale.plan.diff import changes, share_text
+from mlscale.plan.diff import changes, content_fields, share_text
 from mlscale.plan.steps import Change, Step, StepKind
 from mlscale.providers.contract import Steps
 from mlscale.providers.local.records import Desired, Observed, ObservedRevision
@@ -62,8 +62,17 @@ class AddRevision:
 
 
 @dataclass(frozen=True, slots=True)
+class GrowRevision:
+    """Have a revision that is tried run with so many replicas at least."""
+
+    name: str
+    id: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitRevision:
-    """Wait until a revision has as many healthy replicas as it started with."""
+    """Wait until a revision has as many healthy replicas as it shall start with."""
 
     name: str
     id: str
@@ -72,10 +81,16 @@ class AwaitRevision:
 
 @dataclass(frozen=True, slots=True)
 class ShiftTraffic:
-    """Give all traffic to one revision; the others stay, without any."""
+    """Give each revision its share of the traffic in basis points; those that are not named stay, without any.
+
+    The share of `shadow` is that of the requests that it gets copies of. `replicas` are counts that are enough from
+    then on: what is needed less goes in the same moment, so that no run can be cut off between the two.
+    """
 
     name: str
-    id: str
+    shares: Mapping[str, int]
+    shadow: str = ""
+    replicas: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +149,7 @@ Payload: TypeAlias = (
     StartEndpoint
     | PrepareRevision
     | AddRevision
+    | GrowRevision
     | AwaitRevision
     | ShiftTraffic
     | Bake
@@ -155,34 +171,54 @@ def steps(asked: Deployment | None, seen: Deployment | None, rollout: RolloutWis
         return (_stop(seen),) if seen else ()
     start = (_start(asked, seen),) if seen is None or seen.address is None else ()
     started = tuple(step.key for step in start)
-    if _serves(asked, seen):
+    if _is_arranged(asked, seen):
         configure = _configure(asked, seen, started)
         # The settings may be what is wrong: they come before the wait.
-        heal = _heal(asked, (*started, *(step.key for step in configure))) if _has_failed(seen) else ()
+        heal = _heal(asked, seen, (*started, *(step.key for step in configure)))
         return (*start, *configure, *heal, *_drops(asked, seen, started))
-    takeover = _takeover(asked, seen, rollout, started)
-    settled = (takeover[-1].key,) if takeover else started
-    return (*start, *takeover, *_configure(asked, seen, settled), *_drops(asked, seen, settled))
+    if asked.candidate is None:
+        takeover = _takeover(asked, seen, rollout, started)
+        settled = _last(takeover) or started
+        return (*start, *takeover, *_configure(asked, seen, settled), *_drops(asked, seen, settled))
+    cleared = _cleared(asked, seen, rollout, started)
+    drops = _drops(asked, seen, _last(cleared) or started)
+    # The old candidate is gone before the new one is made: this machine need not hold three.
+    ready = (*(_last(cleared) or started), *(step.key for step in drops))
+    trial = _trial(asked, seen, ready, is_cleared=bool(cleared))
+    return (*start, *cleared, *drops, *trial, *_configure(asked, seen, _last(trial) or ready))
 
 
-def _serves(asked: Deployment, seen: Deployment | None) -> bool:
-    """Return whether the asked revision is the stable one and has all traffic."""
-    have = seen.stable if seen else None
-    wanted = asked.stable
-    return bool(have and wanted and have.revision.id == wanted.revision.id and have.share == WHOLE)
+def _is_arranged(asked: Deployment, seen: Deployment | None) -> bool:
+    """Return whether each asked revision has its role and its share."""
+    have = {(each.revision.id, each.role, each.share) for each in seen.revisions} if seen else set()
+    return seen is not None and have.issuperset((each.revision.id, each.role, each.share) for each in asked.revisions)
 
 
 def _has_failed(seen: Deployment | None) -> bool:
     return seen is not None and (seen.address is None or seen.phase is Phase.FAILED)
 
 
-def _heal(asked: Deployment, after: tuple[str, ...]) -> tuple[Step[object], ...]:
-    """Return the steps that have a revision serve again that did: its files whole, its replicas healthy."""
-    if asked.stable is None:
-        return ()
-    revision = asked.stable.revision
-    prepare = _prepare(asked, revision, StepKind.UPDATE)
-    return (prepare, _wait(asked, revision, (*after, prepare.key)))
+def _is_up(seen: Deployment | None, revision: str) -> bool:
+    """Return whether a replica of `revision` can answer now."""
+    if seen is None or seen.address is None:
+        return False
+    return any(each.revision.id == revision and each.live and each.live.ready for each in seen.revisions)
+
+
+def _heal(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]) -> tuple[Step[object], ...]:
+    """Return the steps that have revisions serve again that did: their files whole, their replicas healthy.
+
+    A candidate is waited for as well where a run was cut off that had begun to.
+    """
+    planned: list[Step[object]] = []
+    for served in asked.revisions:
+        revision = served.revision
+        if _has_failed(seen):
+            prepare = _prepare(asked, revision, StepKind.UPDATE)
+            planned += (prepare, _wait(asked, revision, (*after, prepare.key)))
+        elif served.role is not Role.STABLE and not _is_up(seen, revision.id):
+            planned.append(_wait(asked, revision, after))
+    return tuple(planned)
 
 
 def _wait(asked: Deployment, revision: Revision, after: tuple[str, ...]) -> Step[object]:
@@ -201,44 +237,153 @@ def _start(asked: Deployment, seen: Deployment | None) -> Step[object]:
 def _takeover(
     asked: Deployment, seen: Deployment | None, rollout: RolloutWish, started: tuple[str, ...]
 ) -> tuple[Step[object], ...]:
+    """Return the steps after which the asked stable revision is that, with all traffic.
+
+    Back to one that is stable already, nothing is watched and, if it can answer, nothing waited for.
+    """
     served = asked.stable
     if served is None:
         return ()
     revision = served.revision
     present = {each.revision.id: each for each in seen.revisions} if seen else {}
+    is_stable = revision.id in present and present[revision.id].role is Role.STABLE
     name = asked.identity.name
     label = f"revision {revision.id}"
     planned: list[Step[object]] = []
-    if revision.id not in present:
-        planned += _new_revision(asked, seen, revision, started)
-    elif _has_failed(seen):
-        planned.append(_prepare(asked, revision, StepKind.UPDATE))
-    planned.append(_wait(asked, revision, _last(planned) or started))
+    if not (is_stable and _is_up(seen, revision.id)):
+        planned += _ready(asked, seen, served, starting_replicas(asked.scaling, seen), started)
     planned.append(
         Step(
             f"{revision.id}/shift",
             StepKind.SHIFT,
             label,
-            ShiftTraffic(name, revision.id),
-            after=_last(planned),
-            changes=_share_changes(present, revision.id),
+            ShiftTraffic(name, {revision.id: WHOLE}),
+            after=_last(planned) or started,
+            changes=_share_changes(present, {revision.id: WHOLE}),
         )
     )
-    if present and rollout.bake_time:
+    if present and rollout.bake_time and not is_stable:
         bake = Bake(name, revision.id, rollout.bake_time)
         planned.append(
             Step(f"{revision.id}/bake", StepKind.WAIT, label, bake, after=_last(planned), expected=rollout.bake_time)
         )
+    if not is_stable:
+        promote = PromoteRevision(name, revision.id)
+        planned.append(Step(f"{revision.id}/promote", StepKind.UPDATE, label, promote, after=_last(planned)))
+    return tuple(planned)
+
+
+def _ready(
+    asked: Deployment, seen: Deployment | None, served: ServedRevision, count: int, after: tuple[str, ...]
+) -> tuple[Step[object], ...]:
+    """Return the steps after which a revision runs with `count` replicas, if it is not there with as many, healthy."""
+    revision = served.revision
+    have = next((each for each in seen.revisions if each.revision.id == revision.id), None) if seen else None
+    planned: list[Step[object]] = []
+    if have is None:
+        planned += _new_revision(asked, seen, revision, count, after)
+    elif _has_failed(seen) and not _is_up(seen, revision.id):
+        planned.append(_prepare(asked, revision, StepKind.UPDATE))
+    if have and have.role is not Role.STABLE and (have.live is None or have.live.desired < count):
+        planned.append(_grow(asked, have, count, _last(planned) or after))
+    planned.append(_wait(asked, revision, _last(planned) or after))
+    return tuple(planned)
+
+
+def _grow(asked: Deployment, have: ServedRevision, count: int, after: tuple[str, ...]) -> Step[object]:
+    revision = have.revision
+    return Step(
+        f"{revision.id}/grow",
+        StepKind.SCALE,
+        f"revision {revision.id} with {_replicas_text(count)}",
+        GrowRevision(asked.identity.name, revision.id, count),
+        after=after,
+        changes=(_count_change(have, count),),
+    )
+
+
+def _cleared(
+    asked: Deployment, seen: Deployment | None, rollout: RolloutWish, started: tuple[str, ...]
+) -> tuple[Step[object], ...]:
+    """Return the steps after which the asked stable one is stable, and nothing has traffic that is not asked for."""
+    stable = asked.stable
+    if stable is None:
+        return ()
+    is_stable = seen is not None and seen.stable is not None and seen.stable.revision.id == stable.revision.id
+    if not is_stable:
+        return _takeover(asked, seen, rollout, started)
+    wanted = {each.revision.id for each in asked.revisions}
+    present = {each.revision.id: each for each in seen.revisions} if seen else {}
+    if all(each.revision.id in wanted or not each.share for each in present.values()):
+        return ()
+    return (
+        Step(
+            f"{stable.revision.id}/clear",
+            StepKind.SHIFT,
+            f"revision {stable.revision.id}",
+            ShiftTraffic(asked.identity.name, {stable.revision.id: WHOLE}),
+            after=started,
+            changes=_share_changes(present, {stable.revision.id: WHOLE}),
+        ),
+    )
+
+
+def _trial(
+    asked: Deployment, seen: Deployment | None, after: tuple[str, ...], *, is_cleared: bool
+) -> tuple[Step[object], ...]:
+    """Return the steps after which the candidate is beside the stable one, with its replicas and its share.
+
+    More replicas come before the traffic for which they are, and fewer with it.
+    """
+    stable, tried = asked.stable, asked.candidate
+    if stable is None or tried is None:
+        return ()
+    label = f"revision {tried.revision.id}"
+    present = {each.revision.id: each for each in _after_clearing(asked, seen, is_cleared=is_cleared)}
+    have = present.get(tried.revision.id)
+    count = candidate_replicas(asked.scaling, seen, tried.share)
+    planned: list[Step[object]] = []
+    if have is None or have.share < tried.share or not _is_up(seen, tried.revision.id):
+        least = count if have is None or have.share != tried.share else 0
+        planned += _ready(asked, seen, tried, least, after)
+    if not is_cleared and not _is_up(seen, stable.revision.id):
+        planned = [*_ready(asked, seen, stable, 0, after), *planned]
+    shares = {stable.revision.id: stable.share, tried.revision.id: tried.share}
+    is_new = have is None and tried.role is Role.CANDIDATE and tried.share == 0
+    if is_new and present.keys() == {stable.revision.id} and present[stable.revision.id].share == stable.share:
+        return tuple(planned)
+    fewer = have and have.live and have.share > tried.share and have.live.desired > count
+    shift = ShiftTraffic(
+        asked.identity.name,
+        shares,
+        shadow=tried.revision.id if tried.role is Role.SHADOW else "",
+        replicas={tried.revision.id: count} if fewer else {},
+    )
+    differences = _share_changes(present, shares)
+    if have and fewer:
+        differences = (*differences, _count_change(have, count))
+    last = tuple(step.key for step in planned if step.key.endswith("/wait"))
     planned.append(
-        Step(f"{revision.id}/promote", StepKind.UPDATE, label, PromoteRevision(name, revision.id), after=_last(planned))
+        Step(f"{tried.revision.id}/shift", StepKind.SHIFT, label, shift, after=last or after, changes=differences)
     )
     return tuple(planned)
 
 
+def _after_clearing(asked: Deployment, seen: Deployment | None, *, is_cleared: bool) -> tuple[ServedRevision, ...]:
+    """Return the asked revisions that are there, as they are when all others are gone."""
+    wanted = {each.revision.id for each in asked.revisions}
+    there = tuple(each for each in (seen.revisions if seen else ()) if each.revision.id in wanted)
+    if not is_cleared or asked.stable is None:
+        return there
+    stable = asked.stable.revision.id
+    others = tuple(replace(each, share=0) for each in there if each.revision.id != stable)
+    return (replace(asked.stable, share=WHOLE), *others)
+
+
 def _new_revision(
-    asked: Deployment, seen: Deployment | None, revision: Revision, started: tuple[str, ...]
+    asked: Deployment, seen: Deployment | None, revision: Revision, count: int, after: tuple[str, ...]
 ) -> tuple[Step[object], ...]:
-    add = AddRevision(asked.identity.name, revision, start_with=starting_replicas(asked.scaling, seen))
+    add = AddRevision(asked.identity.name, revision, start_with=count)
     return (
         _prepare(asked, revision, StepKind.CREATE),
         Step(
@@ -246,8 +391,8 @@ def _new_revision(
             StepKind.CREATE,
             f"revision {revision.id} with {_replicas_text(add.start_with)}",
             add,
-            after=(*started, f"{revision.id}/prepare"),
-            changes=_content_changes(asked, seen),
+            after=(*after, f"{revision.id}/prepare"),
+            changes=_content_changes(revision, seen),
         ),
     )
 
@@ -388,25 +533,31 @@ def _phase(
     return Phase.STEADY, ""
 
 
-def _content_changes(asked: Deployment, seen: Deployment | None) -> tuple[Change, ...]:
+def _content_changes(revision: Revision, seen: Deployment | None) -> tuple[Change, ...]:
+    """Return what is in `revision` otherwise than in the stable one."""
+    before = content_fields(seen.stable.revision.content) if seen and seen.stable else {}
+    after = content_fields(revision.content)
+    paths = [*before, *(path for path in after if path not in before)]
     return tuple(
-        change
-        for change in changes(asked, seen)
-        if change.path.startswith(("model.", "endpoint.health", "endpoint.machine", "runtime"))
+        Change(path, before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)
     )
 
 
-def _share_changes(present: Mapping[str, ServedRevision], new: str) -> tuple[Change, ...]:
-    old = tuple(
-        Change(f"revision {each.revision.id}", share_text(each.share), share_text(0))
-        for each in present.values()
-        if each.share and each.revision.id != new
+def _share_changes(present: Mapping[str, ServedRevision], shares: Mapping[str, int]) -> tuple[Change, ...]:
+    had = {id_: each.share for id_, each in present.items()} | {id_: 0 for id_ in shares if id_ not in present}
+    return tuple(
+        Change(f"revision {id_}", share_text(share), share_text(shares.get(id_, 0)))
+        for id_, share in had.items()
+        if share != shares.get(id_, 0)
     )
-    had = present[new].share if new in present else 0
-    return (*old, Change(f"revision {new}", share_text(had), share_text(WHOLE)))
 
 
-def _last(planned: list[Step[object]]) -> tuple[str, ...]:
+def _count_change(have: ServedRevision, count: int) -> Change:
+    before = _replicas_text(have.live.desired) if have.live else None
+    return Change(f"replicas of revision {have.revision.id}", before, _replicas_text(count))
+
+
+def _last(planned: Sequence[Step[object]]) -> tuple[str, ...]:
     return (planned[-1].key,) if planned else ()
 
 
