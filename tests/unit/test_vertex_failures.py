@@ -20,6 +20,7 @@ from mlscale.providers.vertex.failures import (
     failure_of_storage,
     is_absent,
     is_there_already,
+    lasting,
 )
 
 DOING = "EndpointService.DeployModel"
@@ -165,6 +166,16 @@ def test_a_code_comes_out_the_same_from_a_call_as_from_an_operation(code: grpc.S
 
     assert told(failure_of(raised, DOING)) == told(failure_of_status(code.name, QUOTA, DOING))
     assert code_of(raised) == code.name
+
+
+def test_what_an_operation_ended_with_does_not_pass() -> None:
+    """The same words with exit code 1: looking again finds the same end."""
+    found = failure_of_status("INTERNAL", "INTERNAL", DOING)
+
+    ended = lasting(found)
+
+    assert (ended.what, ended.why, ended.hint) == (found.what, found.why, found.hint)
+    assert (found.exit_code, ended.exit_code, ended.retryable) == (8, 1, False)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,14 @@ def failure_of_status(code: str, message: str, doing: str = "") -> MlscaleError:
     return _refusal(_Told(code, message, doing))
 
 
+def lasting(error: MlscaleError) -> MlscaleError:
+    """Return the same error as one that does not pass by itself.
+
+    An operation that has ended stays as it ended, however often it is looked at: what it was to do is to be begun anew.
+    """
+    return type(error)(error.what, why=error.why, hint=error.hint)
+
+
 def failure_of_storage(error: Exception, doing: str) -> MlscaleError:
     """Return the error for what obstore raised while `doing` something in Cloud Storage.
 
