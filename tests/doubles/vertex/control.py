@@ -16,7 +16,7 @@ from tests.doubles.vertex.world import Answer, Json, Region, Script, stamp
 if TYPE_CHECKING:
     from tests.doubles.vertex.application import Application
 
-OUTCOMES = frozenset({"done", "fail", "stuck"})
+OUTCOMES = frozenset({"done", "fail", "stuck", "ineffective"})
 MOMENTS = frozenset({"create", "deploy", "undeploy", "mutate", "upload", "batch", "custom", "now"})
 TARGETS = ("endpoint", "model", "job")
 

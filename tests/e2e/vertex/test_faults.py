@@ -97,10 +97,14 @@ def test_a_call_that_hangs_is_given_up_and_made_again(project: Project, name: st
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_credentials_that_expire_stop_it_and_new_ones_go_on(project: Project, name: str) -> None:
-    """From each kind of change on they are refused: exit code 9 says so; the same command with good ones converges."""
+    """From each kind of change on they are refused: exit code 9 says so; the same command with good ones converges.
+
+    From the first call on, too, and from the first look into the workspace.
+    """
     command = prepared(project, name)
+    look = next(place for place in command.places if place.operation == "storage.ListObjects")
     wrong: list[str] = []
-    for place in (command.places[0], *(place for place in command.places if place.changes)):
+    for place in (command.places[0], look, *(place for place in command.places if place.changes)):
         fault = {"operation": ".", "kind": "expired", "nth": place.number, "times": FOR_EVER}
         wrong += told_and_gone_on_from(project, name, place, hit(project, name, fault), {9}, command.wanted)
     assert not wrong, "\n".join(wrong)
