@@ -219,7 +219,7 @@ STATES: dict[str, tuple[Deployment, Deployment | None, Sequence[str]]] = {
     "it has a part of the traffic": (
         TWO,
         There(ONE, [(ONE, 60), (TWO, 40)]).seen,
-        ["two/wait", "two/shift", "one/undeploy", "endpoint/configure"],
+        ["two/resize", "two/wait", "two/shift", "one/undeploy", "endpoint/configure"],
     ),
     "it has all traffic, beside the one before": (
         TWO,
@@ -381,7 +381,7 @@ def test_what_goes_on_is_waited_for_before_anything_changes() -> None:
     serving = There(ONE, pending=OPERATION).seen
 
     assert step(steps(ONE, serving), "/settle").payload == AwaitOperation(REVIEWS, OPERATION)
-    assert step(steps(TWO, pending), "/wait").after == ("endpoint/settle",)
+    assert step(steps(TWO, pending), "/resize").after == ("endpoint/settle",)
     assert step(steps(ONE, leftover), "/undeploy").after == ("endpoint/settle",)
     assert step(steps(MORE, serving), "/configure").after == ("endpoint/settle",)
     assert step(steps(LESS_WATCHED, serving), "/watch").after == ("endpoint/settle",)
@@ -443,10 +443,10 @@ def test_a_candidate_has_what_it_needs_in_its_steps() -> None:
     deploy = step(found, "two/deploy").payload
     assert isinstance(deploy, Deploy)
     assert deploy.requests[0] == requests.deploy(
-        wanted, revision, "n1-standard-4", deployed_id=TWOS, least=2, split={ONES: 100, requests.NEW: 0}
+        wanted, revision, "n1-standard-4", deployed_id=TWOS, least=3, split={ONES: 100, requests.NEW: 0}
     )
     assert step(found, "endpoint/back").payload == Shift(REVIEWS, {ONES: 100})
-    assert step(found, "/wait").payload == AwaitReplicas(REVIEWS, revision.id, TWOS, 2)
+    assert step(found, "/wait").payload == AwaitReplicas(REVIEWS, revision.id, TWOS, 3)
     assert step(found, "two/shift").payload == Shift(REVIEWS, {ONES: 75, TWOS: 25})
     assert step(found, "two/shift").changes == (
         Change(f"revision {revision_in(ONE)}", "60%", "75%"),

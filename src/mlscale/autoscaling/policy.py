@@ -67,12 +67,12 @@ def desired_replicas(scaling: Scaling, window: Window, memory: Memory, now: date
 def starting_replicas(scaling: Scaling, seen: Deployment | None) -> int:
     """Return how many replicas a new revision starts with: what autoscaling has set for the traffic, in bounds.
 
-    The bounds are the widest that the schedule ever gives: it is not for a takeover to undo them. After a run that was
-    cut off the traffic may be at another revision than the stable one.
+    The bounds are the widest that the schedule ever gives: it is not for a takeover to undo them. Where two revisions
+    share the traffic, each may have been scaled to its part of it, so what both have together is needed.
     """
-    carrying = [each.live.desired for each in seen.revisions if each.share and each.live] if seen else []
+    carrying = sum(each.live.desired for each in seen.revisions if each.share and each.live) if seen else 0
     most = max(scaling.max, *(each.max or each.min or 0 for each in scaling.schedule), 0)
-    return max(scaling.min, min(most, max(carrying, default=scaling.min)))
+    return max(scaling.min, min(most, carrying))
 
 
 def candidate_replicas(scaling: Scaling, seen: Deployment | None, share: int) -> int:

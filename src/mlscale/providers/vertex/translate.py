@@ -311,11 +311,13 @@ def _takeover(
                 expected=CREATING,
             )
         )
-    least = starting_replicas(asked.scaling, seen)
+    # The way back is gone at once: what is stable was made for all traffic, and what it leaves may be broken.
+    is_back = found is not None and found.role is Role.STABLE
+    least = asked.scaling.min if is_back else starting_replicas(asked.scaling, seen)
     if found is None:
         beside = seen.revisions if seen else ()
         made += _new_revision(asked, seen, revision, uploads, least, (*after, *_keys(made)), beside=beside)
-    elif found.live and found.live.desired < least:
+    elif found.live and found.live.desired < least and not is_back:
         made.append(_resize(asked, found, least, after))
     yield from made
     yield _wait(asked, revision, deployed_id, least, _keys(made[-1:]) or after)
