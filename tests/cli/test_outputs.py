@@ -217,6 +217,8 @@ def test_templates(shell: Shell, golden: Golden) -> None:
             "validate custom/spec.yaml",
             "init sagemaker",
             "validate sagemaker/spec.yaml",
+            "init vertex",
+            "validate vertex/spec.yaml",
         ),
     )
 

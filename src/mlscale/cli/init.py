@@ -21,7 +21,10 @@ LEFT_OUT = shutil.ignore_patterns(".mlscale", "__pycache__", SCHEMA_FILE)
 
 @app.command(
     epilog=options.examples(
-        "mlscale init", "mlscale init sklearn iris && mlscale deploy iris/spec.yaml", "mlscale init sagemaker"
+        "mlscale init",
+        "mlscale init sklearn iris && mlscale deploy iris/spec.yaml",
+        "mlscale init sagemaker",
+        "mlscale init vertex",
     )
 )
 def init(
