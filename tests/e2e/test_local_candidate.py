@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mlscale.clock import SystemClock
-from mlscale.deployment import AT_ONCE, WHOLE, Deployment, Phase, Role, Scaling, ServedRevision
+from mlscale.deployment import AT_ONCE, WHOLE, Deployment, Metric, Phase, Role, Scaling, ServedRevision, TargetPolicy
 from mlscale.plan import make
 from mlscale.plan.steps import Step
 from mlscale.providers import artifact
@@ -27,7 +28,7 @@ from mlscale.spec.parse import parse
 from mlscale.spec.resolve import Digests, deployment_of
 from tests.builders import NOON
 from tests.conftest import ROOT
-from tests.e2e.deployed import BODY, load, until
+from tests.e2e.deployed import BODY, exchange, load, until
 
 FIXED = Scaling(min=3, max=3)
 
@@ -238,6 +239,49 @@ def test_the_split_is_exact_and_the_counts_add_up_over_a_supervisor_that_was_kil
     assert {each.end - each.start for each in rows} == {timedelta(minutes=1)}
     assert [each.start for each in rows] == sorted(each.start for each in rows)
     assert {each.revision: each.errors for each in rows} == {one.revision.id: 0, failing.revision.id: 40}
+
+
+def test_a_shadow_that_is_slow_and_fails_is_seen_by_nobody(trial: Trial) -> None:
+    """Clients get the stable revision's answers as quickly as before; what could not be copied is told."""
+    one = trial.served("one")
+    shadow = trial.served("two", Role.SHADOW, code="import time; time.sleep(0.3); raise RuntimeError('no')")
+
+    trial.converge(trial.asked(one, shadow))
+    with load(trial.address, per_second=150) as answers:
+        until(lambda: all(copies(trial).get(outcome) for outcome in ("not_sent", "failed")))
+    told = copies(trial)
+    trial.converge(trial.asked(one))
+
+    assert answers.failures == []
+    assert answers.revisions == {one.revision.id}
+    assert answers.slowest_s < 1.0, "64 copies at three replicas take six seconds"
+    assert [told[each] for each in ("same", "other_body", "other_status", "alone")] == [0, 0, 0, 0]
+    assert [each[:3] for each in trial.arranged] == [(one.revision.id, Role.STABLE, WHOLE)]
+
+
+def copies(trial: Trial) -> dict[str, int]:
+    """Return what became of the copies so far."""
+    text = exchange(trial.address, "/metrics")[1].decode()
+    return {word: int(count) for word, count in re.findall(r'mlscale_copies_total{.*outcome="(\w+)"} (\d+)', text)}
+
+
+def test_a_candidate_is_scaled_by_its_own_load(trial: Trial) -> None:
+    """A slow one gets more replicas for the same requests, and the stable one keeps what its own need."""
+    target = TargetPolicy(Metric.CONCURRENCY, 2, timedelta(seconds=1), timedelta(seconds=1))
+    scaling = Scaling(min=1, max=3, target=(target,))
+    one = trial.served("one")
+    slow = trial.served("slow", Role.CANDIDATE, 8000, code="import time; time.sleep(0.2)")
+    asked = trial.asked(replace(one, share=2000), slow, scaling=scaling)
+    trial.converge(trial.asked(one, scaling=scaling))
+    until(lambda: [each[3] for each in trial.arranged] == [1])
+    trial.converge(asked)
+    assert [each[3] for each in trial.arranged] == [1, 1]
+
+    with load(trial.address, per_second=200, threads=8) as answers:
+        until(lambda: [each[3] for each in trial.arranged] == [1, 3], within_s=40)
+
+    assert trial.steps(asked) == ()
+    assert answers.failures == []
 
 
 def answered(trial: Trial, count: int) -> Counter[tuple[int, str]]:
