@@ -705,6 +705,33 @@ def test_a_revision_without_traffic_need_not_be_healthy() -> None:
     assert deployment(IDENTITY, a_record(stable, candidate), an_observation(HEALTHY)).phase is Phase.STEADY
 
 
+@pytest.mark.parametrize("wanted", [trial(1000), trial(0), trial(WHOLE, Role.SHADOW), trial(3333, Role.SHADOW)])
+def test_what_is_tried_reads_back_as_it_was_asked(wanted: Deployment) -> None:
+    """Both roles and shares, to the basis point, each with its own counts and the name that its metrics have."""
+    record = a_record(
+        *(
+            DesiredRevision(
+                id=each.revision.id, content=each.revision.content, role=each.role, share=each.share, start_with=1
+            )
+            for each in wanted.revisions
+        ),
+        labels={},
+    )
+    observed = an_observation(
+        revisions=tuple(
+            ObservedRevision(id=each.revision.id, share=each.share, wanted=1, replicas=(HEALTHY,))
+            for each in wanted.revisions
+        )
+    )
+
+    read = deployment(IDENTITY, record, observed)
+
+    assert make.difference(wanted, read) == ()
+    assert (read.phase, steps(wanted, read, PLAIN)) == (Phase.STEADY, ())
+    assert [each.live for each in read.revisions] == [Live(1, 1), Live(1, 1)]
+    assert [each.metric_dimension for each in read.revisions] == [f'revision="{each.id}"' for each in (ONE, TWO)]
+
+
 def test_the_startup_timeout_is_the_revisions_own() -> None:
     """A model that needs long to load is waited for as long as its spec says."""
     slow = revision_of(a_content("slow", health=Health("/ping", timedelta(hours=1))))
