@@ -65,8 +65,8 @@ def model(deployment: Deployment) -> dict[str, Any]:
 
 def config(deployment: Deployment, count: int = 2, slot: str = "a") -> dict[str, Any]:
     """Return the request of its EndpointConfig."""
-    revision, name = deployment.revisions[0].revision, model(deployment)["ModelName"]
-    return requests.config(deployment, revision, name, slot=slot, count=count)
+    content, name = deployment.revisions[0].revision.content, model(deployment)["ModelName"]
+    return requests.config(deployment, [requests.variant(deployment, content, name, slot=slot, count=count)])
 
 
 def without(request: dict[str, Any], *keys: str) -> dict[str, Any]:

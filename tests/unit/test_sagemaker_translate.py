@@ -72,12 +72,13 @@ class There:
     reason: str = ""
     autoscaled: bool = True
     watched: bool = True
+    slot: str = "a"
     tags: dict[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, Any]:
         """The request that made the arrangement."""
-        return asking.config(self.deployment, self.count)
+        return asking.config(self.deployment, self.count, self.slot)
 
     @property
     def raw(self) -> Raw:
@@ -95,7 +96,7 @@ class There:
             tags=tags,
             config=self.config,
             models={request["ModelName"]: (request, {each["Key"]: each["Value"] for each in request["Tags"]})},
-            scaling=cloud.seen,
+            scaling={self.slot: cloud.seen},
             alarms=alarms,
             dashboard=dashboard,
         )
@@ -106,7 +107,7 @@ class There:
         return translate.deployment(self.deployment.identity, self.raw)
 
     def _endpoint(self) -> Mapping[str, Any]:
-        variant: dict[str, Any] = {"VariantName": "a", "CurrentWeight": self.weight}
+        variant: dict[str, Any] = {"VariantName": self.slot, "CurrentWeight": self.weight}
         if self.deployment.kind is not Kind.SERVERLESS:
             variant |= {"DesiredInstanceCount": self.count, "CurrentInstanceCount": self.count}
         endpoint = {
@@ -123,7 +124,7 @@ class There:
     def _watching(self) -> tuple[Sequence[Mapping[str, Any]], str | None]:
         found = self.deployment
         wanted = found.auxiliaries if self.watched else ()
-        puts = watching.calls(found.identity.name, "a", found.kind, wanted, (), None, {}, REGION)
+        puts = watching.calls(found.identity.name, self.slot, found.kind, wanted, (), None, {}, REGION)
         alarms = [each.request for each in puts if each.operation == "put_metric_alarm"]
         boards = [str(each.request["DashboardBody"]) for each in puts if each.operation == "put_dashboard"]
         return alarms, boards[0] if boards else None
@@ -323,15 +324,16 @@ def test_autoscaling_stays_where_nothing_asks_for_less(wanted: Deployment, seen:
     assert [each for each in found if isinstance(each.payload, UpdateEndpoint)]
 
 
-def test_an_endpoint_of_several_variants_is_released_too() -> None:
-    """A variant goes with the update, and SageMaker refuses to take one away that has autoscaling."""
+def test_a_variant_that_goes_is_released_too() -> None:
+    """SageMaker refuses to take one away that has autoscaling; the one that stays keeps its own."""
     there = There(ONE)
     (variant,) = there.config["ProductionVariants"]
     both = {**there.config, "ProductionVariants": [variant, {**variant, "VariantName": "b"}]}
-    seen = translate.deployment(ONE.identity, replace(there.raw, config=both))
+    raw = replace(there.raw, config=both)
+    seen = translate.deployment(ONE.identity, replace(raw, scaling={**raw.scaling, "b": raw.scaling["a"]}))
 
     assert [each.role for each in seen.revisions] == [Role.STABLE, Role.CANDIDATE]
-    assert "endpoint/release" in keys(ONE, seen)
+    assert [each for each in keys(ONE, seen) if each.endswith("release")] == ["b/release"]
 
 
 def test_an_update_starts_with_the_instances_that_there_are() -> None:
@@ -355,8 +357,7 @@ def test_a_blue_green_update_finds_its_alarms() -> None:
 
 def test_somebody_elses_name_of_the_variant_stays() -> None:
     """An endpoint that was taken over keeps it: its metrics, scaling and alarms are by that name."""
-    seen = replace(There(ONE).seen, facts={**There(ONE).seen.facts, "slot": "AllTraffic"})
-    found = steps(BIGGER, replace(seen, auxiliaries=()))
+    found = steps(BIGGER, There(ONE, watched=False, slot="AllTraffic").seen)
 
     config, configure, watch, release = (
         step(found, each).payload for each in ("/config", "/configure", "/watch", "/release")
@@ -390,7 +391,11 @@ def test_taking_down_ends_what_bills_first_and_leaves_a_trace_to_the_end() -> No
 @pytest.mark.parametrize(
     ("seen", "expected", "interrupts"),
     [
-        (LEFT, ["endpoint/unwatch", "endpoint/release", "files/delete", "models/delete"], False),
+        (
+            LEFT,
+            ["endpoint/unwatch", "endpoint/release", "b/release", "c/release", "files/delete", "models/delete"],
+            False,
+        ),
         (
             There(ONE, status="Updating").seen,
             ["endpoint/settle", "endpoint/unwatch", "endpoint/release", "endpoint/delete", "endpoint/gone",

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, assert_never
 
 from mlscale.clock import Clock
-from mlscale.deployment import AT_ONCE, Content, Deployment, Identity, Revision, RolloutWish, revision_of
+from mlscale.deployment import AT_ONCE, Content, Deployment, Identity, Revision, Role, RolloutWish, revision_of
 from mlscale.errors import MlscaleError, NoCapacity, NotDeployed, ProviderFailed, RolledBack, Unsupported
 from mlscale.plan.steps import Step
 from mlscale.providers.contract import (
@@ -54,6 +54,8 @@ from mlscale.providers.sagemaker.translate import (
     RemoveArrangements,
     RemoveEndpoint,
     RemoveUploads,
+    Scale,
+    Shift,
     UpdateEndpoint,
     Upload,
     Watch,
@@ -64,6 +66,10 @@ LOG_LINES = 20
 
 ROUNDS = 4
 """How often what is there is compared again: an alarm can name its policy only after that is made."""
+
+
+FREE, SENT = "weights wait", "weights"
+"""What a shift of traffic goes on as: it waits for what else goes on there, or its weights are sent."""
 
 
 class SageMaker:
@@ -104,18 +110,22 @@ class SageMaker:
             scaling=scaling.canonical(asked.scaling),
             auxiliaries=watching.canonical(asked.auxiliaries),
         )
-        served = asked.stable
-        if served is None:
-            return asked
-        content = served.revision.content
-        before = seen.stable.revision.content if seen and seen.stable else None
+        served = tuple(
+            replace(each, revision=revision_of(self._pinned(asked, each.revision.content, seen)))
+            for each in asked.revisions
+        )
+        return replace(asked, revisions=served)
+
+    def _pinned(self, asked: Deployment, content: Content, seen: Deployment | None) -> Content:
         if content.image is not None:
-            content = replace(content, image=preflight.pinned_image(self._client, content.image))
-        elif before and replace(before, image=None, runtime=None) == replace(content, image=None, runtime=None):
-            content = replace(content, image=before.image, runtime=before.runtime)
-        else:
-            content = self._with_image(asked)
-        return replace(asked, revisions=(replace(served, revision=revision_of(content)),))
+            return replace(content, image=preflight.pinned_image(self._client, content.image))
+        bare = replace(content, image=None, runtime=None)
+        # The stable one is the first: of two that differ in the image alone it is the one that stays.
+        there = sorted(seen.revisions if seen else (), key=lambda each: each.role is not Role.STABLE)
+        for before in (each.revision.content for each in there):
+            if replace(before, image=None, runtime=None) == bare:
+                return replace(content, image=before.image, runtime=before.runtime)
+        return self._with_image(asked, content)
 
     def read(self, identity: Identity) -> Deployment | None:
         """Return what the cloud has, from the cloud alone."""
@@ -148,9 +158,11 @@ class SageMaker:
                 self._upload(payload, progress)
             case AwaitEndpoint() | AwaitGone():
                 return self.poll(step, "endpoint")
-            case Configure():
+            case Configure() | Scale():
                 self._configure(payload)
                 return self.poll(step, "count")
+            case Shift():
+                return self.poll(step, FREE)
             case Watch() | Release():
                 self._make_even(payload)
             case RemoveUploads() | RemoveArrangements():
@@ -195,8 +207,11 @@ class SageMaker:
                 return reading.is_on_its_way(client, payload.name, str(payload.request["EndpointConfigName"]))
             case AwaitEndpoint() | AwaitGone():
                 return self.poll(step, "endpoint").work is Work.DONE
-            case Configure():
+            case Configure() | Scale():
                 return not self._settings_left(payload) and self._count_call(payload) is None
+            case Shift():
+                endpoint = reading.described(client, "endpoint", payload.name)
+                return endpoint is not None and reading.has_shares(endpoint, payload.shares)
             case Watch() | Release():
                 return not self._uneven(payload)
             case RemoveEndpoint():
@@ -226,7 +241,9 @@ class SageMaker:
             return Outcome(Work.RUNNING, operation, translate.progress_text(endpoint))
         if isinstance(payload, AwaitEndpoint):
             return self._settled(payload, endpoint)
-        if isinstance(payload, Configure) and (call := self._count_call(payload)):
+        if isinstance(payload, Shift):
+            return self._shifted(payload, endpoint, operation)
+        if isinstance(payload, Configure | Scale) and (call := self._count_call(payload)):
             self._client.change(call)
             return Outcome(Work.RUNNING, operation, "changing the number of instances")
         return DONE
@@ -270,22 +287,16 @@ class SageMaker:
         return permissions.policy(asked, self._uploads, workspace)
 
     def _image_refusals(self, asked: Deployment) -> tuple[Refusal, ...]:
-        served = asked.stable
-        if served is None:
-            return ()
-        content = served.revision.content
-        if content.image is not None:
-            return ()
-        found = self._choice(asked)
-        return (found,) if isinstance(found, Refusal) else ()
+        unknown = [each.revision.content for each in asked.revisions if each.revision.content.image is None]
+        found = (self._choice(asked, content) for content in unknown)
+        return tuple(each for each in found if isinstance(each, Refusal))
 
-    def _choice(self, asked: Deployment) -> images.Choice | Refusal:
-        content = asked.revisions[0].revision.content
+    def _choice(self, asked: Deployment, content: Content) -> images.Choice | Refusal:
         handler = packaging.handler_of(_files(content, asked.sources))
         return images.choose(content, handler, self._region, image_table.newest_table())
 
-    def _with_image(self, asked: Deployment) -> Content:
-        content, found = asked.revisions[0].revision.content, self._choice(asked)
+    def _with_image(self, asked: Deployment, content: Content) -> Content:
+        found = self._choice(asked, content)
         if isinstance(found, Refusal):
             why = f"{found.path}: {found.why}"
             raise Unsupported("SageMaker can't do what the spec asks", why=why, hint="mlscale validate")
@@ -308,8 +319,26 @@ class SageMaker:
             packaging.pack(content, files, archive, progress)
             self._client.upload(archive, payload.place, progress)
 
-    def _configure(self, payload: Configure) -> None:
-        """Make tags, bounds, policies and schedule as they are asked."""
+    def _shifted(self, payload: Shift, endpoint: Mapping[str, Any], operation: str) -> Outcome:
+        """Return that the weights are as wanted, or that they change, which is begun where nothing else goes on.
+
+        Raises:
+            ProviderFailed: SageMaker took the weights, and did not keep them.
+        """
+        if reading.has_shares(endpoint, payload.shares):
+            return DONE
+        if operation == SENT:
+            raise ProviderFailed(
+                "SageMaker did not shift the traffic",
+                why=str(endpoint.get("FailureReason") or f"the weights of {payload.name} are as before"),
+                hint="mlscale status",
+            )
+        there = reading.shares_there(endpoint, payload.shares)
+        self._client.change(requests.weights(payload.name, there))
+        return Outcome(Work.RUNNING, SENT, "shifting traffic")
+
+    def _configure(self, payload: Configure | Scale) -> None:
+        """Make bounds, policies and schedule as they are asked, and tags where the endpoint is about to be marked."""
         for _ in range(ROUNDS):
             calls = self._settings_left(payload)
             if not calls:
@@ -317,15 +346,15 @@ class SageMaker:
             for call in calls:
                 self._client.change(call)
 
-    def _settings_left(self, payload: Configure) -> Sequence[Call]:
+    def _settings_left(self, payload: Configure | Scale) -> Sequence[Call]:
         client, name = self._client, payload.name
         seen = reading.scaling_of(client, name, payload.slot)
-        return (
-            *scaling.calls(name, payload.slot, payload.kind, payload.scaling, seen, self._clock.now()),
-            *reading.tag_calls(client, name, payload.tags, payload.shared),
-        )
+        left = scaling.calls(name, payload.slot, payload.kind, payload.scaling, seen, self._clock.now())
+        if isinstance(payload, Scale):
+            return left
+        return (*left, *reading.tag_calls(client, name, payload.tags, payload.shared))
 
-    def _count_call(self, payload: Configure) -> Call | None:
+    def _count_call(self, payload: Configure | Scale) -> Call | None:
         """Return the call that brings the count into its bounds; None where it is."""
         seen = reading.scaling_of(self._client, payload.name, payload.slot)
         return requests.count(payload.name, payload.slot, payload.scaling, seen.count, self._clock.now())

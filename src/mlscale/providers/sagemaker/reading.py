@@ -8,11 +8,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from mlscale.deployment import Deployment, Identity, Kind, Revision, revision_of
+from mlscale.deployment import WHOLE, Deployment, Identity, Kind, Revision, revision_of
 from mlscale.errors import MlscaleError, NotOurs
 from mlscale.providers.calling import in_order, together
 from mlscale.providers.sagemaker import requests, translate
 from mlscale.providers.sagemaker.alarms import alarm_key, alarm_name
+from mlscale.providers.sagemaker.arrangement import SHADOWS, VARIANTS
 from mlscale.providers.sagemaker.calls import Call
 from mlscale.providers.sagemaker.client import Client
 from mlscale.providers.sagemaker.failures import is_absent
@@ -22,9 +23,6 @@ from mlscale.providers.sagemaker.watching import dashboard_name
 
 WORTH_LISTING = 4
 """From how many deployments on listing all of the account costs fewer calls than asking for each one's."""
-
-MOST_TARGETS = 50
-"""Resource ids that DescribeScalableTargets takes (Application Auto Scaling API reference)."""
 
 LARGEST_PAGE = 100
 """Items of a page of GetResources and of DescribeAlarms; policies come ten at a time (API references)."""
@@ -124,21 +122,26 @@ def raw_of(client: Client, name: str, uploads: str = "") -> Raw | None:
     )
     config, tags, alarms, dashboard = parts
     _refuse_others("endpoint", name, name, tags)
-    variants = list(config.get("ProductionVariants", ())) if config else []
+    variants, slots = variants_in(config), _slots(config, endpoint)
     more: list[Any] = together(
         *(partial(_model, client, str(variant["ModelName"])) for variant in variants if variant.get("ModelName")),
-        lambda: _seen_scaling(client, name, _slot(variants, endpoint), alarms, tags, endpoint),
+        *(partial(_seen_scaling, client, name, slot, alarms, tags, endpoint) for slot in slots),
     )
-    *models, seen = more
+    models, seen = more[: len(more) - len(slots)], more[len(more) - len(slots) :]
     return Raw(
         endpoint=endpoint,
         tags=tags,
         config=config,
         models={model["ModelName"]: (model, its_tags) for each in models if each for model, its_tags in [each]},
-        scaling=seen,
+        scaling=dict(zip(slots, seen, strict=True)),
         alarms=alarms,
         dashboard=dashboard,
     )
+
+
+def variants_in(config: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """Return the variants of an arrangement, shadows last; none where it was deleted."""
+    return [each for key in (VARIANTS, SHADOWS) for each in (config or {}).get(key, ())]
 
 
 def _left(client: Client, name: str, uploads: str) -> Raw | None:
@@ -157,7 +160,7 @@ def deployments_of(client: Client, identities: Sequence[Identity], uploads: str)
     """
     names = [each.name for each in identities]
     listed = _Listed(client, uploads)
-    reads = listed.reads(names)
+    reads = listed.reads()
     parts: list[Any] = together(*reads, *(partial(_serving, client, name) for name in names))
     listed.take(parts[: len(reads)])
     served: list[_Serving | None] = parts[len(reads) :]
@@ -173,17 +176,13 @@ class _Serving:
     config: dict[str, Any] | None
     models: Sequence[dict[str, Any]]
 
-    @property
-    def variants(self) -> Sequence[dict[str, Any]]:
-        return self.config["ProductionVariants"] if self.config else ()
-
 
 def _serving(client: Client, name: str) -> _Serving | None:
     endpoint = described(client, "endpoint", name)
     if endpoint is None:
         return None
     config = described(client, "endpoint-config", _config_name(endpoint))
-    wanted = {each["ModelName"] for each in config["ProductionVariants"] if "ModelName" in each} if config else ()
+    wanted = {each["ModelName"] for each in variants_in(config) if "ModelName" in each}
     models = [described(client, "model", each) for each in sorted(wanted)]
     return _Serving(endpoint, config, [each for each in models if each])
 
@@ -197,11 +196,9 @@ class _Listed:
         self._tags: dict[str, dict[str, str]] = {}
         self._found: dict[str, list[Any]] = {}
 
-    def reads(self, names: Sequence[str]) -> list[Callable[[], Any]]:
+    def reads(self) -> list[Callable[[], Any]]:
         """Return the reads to be done side by side, in the order in which `take` wants what they give."""
         pages = self._client.pages
-        ids = [_resource(name, requests.SLOT) for name in names]
-        chunks = [ids[start : start + MOST_TARGETS] for start in range(0, len(ids), MOST_TARGETS)]
         return [
             lambda: pages(
                 "resourcegroupstaggingapi",
@@ -221,13 +218,7 @@ class _Listed:
                 MaxRecords=LARGEST_PAGE,
             ),
             lambda: pages("cloudwatch", "list_dashboards", "DashboardEntries", DashboardNamePrefix=dashboard_name("")),
-            lambda: [
-                each
-                for chunk in chunks
-                for each in pages(
-                    _AUTOSCALING, "describe_scalable_targets", "ScalableTargets", ResourceIds=chunk, **_NAMESPACE
-                )
-            ],
+            lambda: pages(_AUTOSCALING, "describe_scalable_targets", "ScalableTargets", **_NAMESPACE),
         ]
 
     def take(self, parts: Sequence[list[Any]]) -> None:
@@ -241,26 +232,36 @@ class _Listed:
         """Return what belongs to the deployment `name`, which is served like this; None if nothing."""
         if served is None:
             return _left(self._client, name, self._uploads)
-        if _slot(served.variants, served.endpoint) != requests.SLOT:
-            return raw_of(self._client, name)  # the lists were asked for our name of a variant
         tags = self._tags_of(_arn("endpoint", served.endpoint))
         _refuse_others("endpoint", name, name, tags)
         alarms = [each for each in self._found["alarms"] if alarm_key(name, each["AlarmName"])]
-        own = {
-            key: [each for each in self._found[key] if each["ResourceId"] == _resource(name, requests.SLOT)]
-            for key in ("policies", "actions", "targets")
-        }
         has_dashboard = any(each["DashboardName"] == dashboard_name(name) for each in self._found["dashboards"])
-        count = _count(served.endpoint, requests.SLOT)
         return Raw(
             endpoint=served.endpoint,
             tags=tags,
             config=served.config,
             models={each["ModelName"]: (each, self._tags_of(each["ModelArn"])) for each in served.models},
-            scaling=_scaling(own["targets"], own["policies"], own["actions"], alarms, tags, count),
+            scaling={
+                slot: self._scaling(name, slot, served.endpoint, alarms, tags)
+                for slot in _slots(served.config, served.endpoint)
+            },
             alarms=alarms,
             dashboard=dashboard_of(self._client, name) if has_dashboard else None,
         )
+
+    def _scaling(
+        self,
+        name: str,
+        slot: str,
+        endpoint: Mapping[str, Any],
+        alarms: Sequence[Mapping[str, Any]],
+        tags: Mapping[str, str],
+    ) -> SeenScaling:
+        targets, policies, actions = (
+            [each for each in self._found[key] if each["ResourceId"] == _resource(name, slot)]
+            for key in ("targets", "policies", "actions")
+        )
+        return _scaling(targets, policies, actions, alarms, tags, _count(endpoint, slot))
 
     def _tags_of(self, arn: str) -> dict[str, str]:
         # The list of tags is behind for a moment after a change; who is not in it is asked about by name.
@@ -334,6 +335,24 @@ def watching_of(client: Client, name: str) -> tuple[list[dict[str, Any]], str | 
     return our_alarms(client, name), dashboard_of(client, name)
 
 
+def has_shares(endpoint: Mapping[str, Any], wanted: Mapping[str, int]) -> bool:
+    """Return whether each variant that is there has its share; also where the one that would get it is gone."""
+    there = shares_there(endpoint, wanted)
+    if not any(there.values()):
+        return True
+    weights = {str(each["VariantName"]): float(each.get("CurrentWeight", 1.0)) for each in variants_in(endpoint)}
+    answering = [str(each["VariantName"]) for each in endpoint.get(VARIANTS, ())]
+    found = dict(zip(answering, translate.shares_of([weights[each] for each in answering]), strict=True))
+    total = sum(weights[each] for each in answering) or 1.0
+    return all(found.get(slot, round(weights[slot] / total * WHOLE)) == share for slot, share in there.items())
+
+
+def shares_there(endpoint: Mapping[str, Any], wanted: Mapping[str, int]) -> dict[str, int]:
+    """Return what is wanted of the variants that there are."""
+    names = {str(each["VariantName"]) for each in variants_in(endpoint)}
+    return {slot: share for slot, share in wanted.items() if slot in names}
+
+
 def tag_calls(client: Client, name: str, tags: Mapping[str, str], shared: Mapping[str, str]) -> tuple[Call, ...]:
     """Return the calls that give the endpoint `tags`, and its arrangement and Models `shared`; () if they have them.
 
@@ -344,11 +363,11 @@ def tag_calls(client: Client, name: str, tags: Mapping[str, str], shared: Mappin
         return ()
     arn = _arn("endpoint", endpoint)
     have = tags_of(client, arn)
-    stale = sorted(set(have.get(requests.LABELS, "").split()) - tags.keys())
+    stale = sorted({requests.CANDIDATE, *have.get(requests.LABELS, "").split()} - tags.keys())
     calls = list(_tag_changes(arn, have, tags, stale))
     config = described(client, "endpoint-config", _config_name(endpoint))
     others = [("endpoint-config", config)] if config else []
-    for variant in config.get("ProductionVariants", ()) if config else ():
+    for variant in variants_in(config):
         model = described(client, "model", str(variant.get("ModelName", "")))
         others += [("model", model)] if model else []
     for kind, found in others:
@@ -436,8 +455,7 @@ def revisions_of(client: Client, name: str) -> list[Revision]:
     A Model that we did not make has no machines of its own: it gets those that serve now.
     """
     now = raw_of(client, name)
-    config = now.config if now else None
-    variants = config["ProductionVariants"] if config else [{}]
+    variants = variants_in(now.config if now else None) or [{}]
     kind = Kind.SERVERLESS if variants[0].get("ServerlessConfig") else Kind.REALTIME
     found = together(*(partial(_model, client, each) for each in our_models(client, name)))
     contents = [
@@ -454,7 +472,7 @@ def revision_at(client: Client, name: str) -> Callable[[str, datetime], str]:
     if raw is None or raw.config is None or raw.endpoint is None:
         return lambda variant, at: ""  # noqa: ARG005 - nothing is there to tell
     since, seen = raw.config["CreationTime"], {}
-    for variant in raw.config["ProductionVariants"]:
+    for variant in variants_in(raw.config):
         model = raw.models.get(variant.get("ModelName", ""))
         if model:
             kind = Kind.SERVERLESS if variant.get("ServerlessConfig") else Kind.REALTIME
@@ -477,7 +495,7 @@ def unused(client: Client, name: str, keep: Sequence[str], uploads: str) -> list
         lambda: uploads_of(client, name, uploads),
     )
     serving = together(*(partial(described, client, "endpoint-config", each) for each in sorted(filter(None, used))))
-    in_use = {variant.get("ModelName") for each in serving if each for variant in each["ProductionVariants"]}
+    in_use = {variant.get("ModelName") for each in serving for variant in variants_in(each)}
     kept = [each for each in models if each in in_use or requests.revision_in(name, each) in keep]
     their = together(*(partial(described, client, "model", each) for each in kept))
     needed = {(each.get("PrimaryContainer") or {}).get("ModelDataUrl") for each in their if each}
@@ -526,14 +544,14 @@ def _model(client: Client, name: str) -> tuple[dict[str, Any], dict[str, str]] |
     return (model, tags_of(client, _arn("model", model))) if model else None
 
 
-def _slot(variants: Sequence[Mapping[str, Any]], endpoint: Mapping[str, Any]) -> str:
-    """Return the name of the variant that scaling is about: ours, or the only one that somebody else made."""
-    names = [each["VariantName"] for each in variants or endpoint.get("ProductionVariants", ())]
-    return requests.SLOT if requests.SLOT in names or not names else str(names[0])
+def _slots(config: Mapping[str, Any] | None, endpoint: Mapping[str, Any]) -> list[str]:
+    """Return the names of the variants that answer: the arrangement's, or the endpoint's where that was deleted."""
+    found = (config or {}).get(VARIANTS) or endpoint.get(VARIANTS, ())
+    return [str(each["VariantName"]) for each in found] or [requests.SLOT]
 
 
 def _count(endpoint: Mapping[str, Any], slot: str) -> int | None:
-    found = (each for each in endpoint.get("ProductionVariants", ()) if each["VariantName"] == slot)
+    found = (each for each in variants_in(endpoint) if each["VariantName"] == slot)
     return next((each.get("DesiredInstanceCount") for each in found), None)
 
 

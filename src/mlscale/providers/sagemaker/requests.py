@@ -5,33 +5,39 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from mlscale.autoscaling.policy import effective_bounds
 from mlscale.deployment import (
+    WHOLE,
     Auxiliary,
     AuxiliaryKind,
     Content,
     Deployment,
     Kind,
     Revision,
+    Role,
     RolloutWish,
     Scaling,
 )
 from mlscale.providers.contract import Refusal
-from mlscale.providers.sagemaker import packaging
+from mlscale.providers.sagemaker import guardrails, packaging
 from mlscale.providers.sagemaker.alarms import alarm_name
 from mlscale.providers.sagemaker.calls import Call
 from mlscale.quantities import percent_of, size_of
 
-SLOT = "a"
-"""The variant of an endpoint that we make; its metrics, scaling and alarms are by this name."""
+SLOTS = tuple("abcdefghij")
+"""Names of the variants that we make; their metrics, scaling and alarms are by them. An endpoint has ten at most."""
 
-NAME, REVISION, SPEC_HASH, BOUNDS, LABELS = (
+SLOT = SLOTS[0]
+"""The first variant of an endpoint."""
+
+NAME, REVISION, CANDIDATE, SPEC_HASH, BOUNDS, LABELS = (
     "mlscale:name",
     "mlscale:revision",
+    "mlscale:candidate",
     "mlscale:spec-hash",
     "mlscale:bounds",
     "mlscale:labels",
@@ -49,7 +55,12 @@ CONTENT_TAGS: Mapping[str, str] = {
 """What of a revision's content nothing else in the cloud tells, by the field that it fills."""
 
 LINK = "https://docs.aws.amazon.com/sagemaker/latest/"
-ALGORITHMS, GUARDRAILS = "dg/your-algorithms-inference-code.html", "dg/deployment-guardrails-exclusions.html"
+ALGORITHMS = "dg/your-algorithms-inference-code.html"
+SERVERLESS, ASYNC, SHADOWS = (
+    "dg/serverless-endpoints.html",
+    "dg/async-inference-create-endpoint.html",
+    "dg/shadow-tests-exclusions.html",
+)
 UPDATES, CAPTURE = "dg/serverless-endpoints-update-delete.html", "dg/model-monitor-data-capture.html"
 VARIANT = "APIReference/API_ProductionVariant.html"
 
@@ -57,11 +68,7 @@ LONGEST_TAG = 256
 MOST_TAGS = 50
 OUR_TAGS = 12
 SHORTEST_STARTUP, LONGEST_STARTUP = timedelta(seconds=60), timedelta(hours=1)
-LONGEST_BAKE = timedelta(hours=1)
-"""Bounds of ContainerStartupHealthCheckTimeoutInSeconds and WaitIntervalInSeconds (SageMaker API reference)."""
-
-SETTLING = timedelta(minutes=30)
-"""What an update may take besides its bake, before SageMaker itself gives up and rolls back."""
+"""Bounds of ContainerStartupHealthCheckTimeoutInSeconds (SageMaker API reference)."""
 
 
 def refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, uploads: str) -> tuple[Refusal, ...]:
@@ -81,14 +88,9 @@ def _refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, 
     if not SHORTEST_STARTUP <= startup <= LONGEST_STARTUP or startup % timedelta(seconds=1):
         why = "SageMaker takes 1m to 1h, in whole seconds"
         yield Refusal("endpoint.health.startup_timeout", why, f"{LINK}{VARIANT}")
-    if rollout.strategy == "blue_green" and asked.kind is Kind.SERVERLESS:
-        yield Refusal(
-            "rollout.strategy",
-            "SageMaker would switch a serverless endpoint all at once, without a way back: use all_at_once",
-            f"{LINK}{GUARDRAILS}",
-        )
-    if rollout.bake_time > LONGEST_BAKE:
-        yield Refusal("rollout.bake_time", "SageMaker takes 1h at most", f"{LINK}{GUARDRAILS}")
+    yield from guardrails.refusals(asked, seen, rollout)
+    if asked.candidate:
+        yield from _candidate_refusals(asked)
     if seen and seen.facts.get("status") and seen.kind is not asked.kind:
         yield Refusal(
             "endpoint.kind",
@@ -101,6 +103,25 @@ def _refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, 
         yield Refusal(
             "labels", f"SageMaker takes {MOST_TAGS} tags, and {OUR_TAGS} are ours: write fewer or shorter ones"
         )
+
+
+def _candidate_refusals(asked: Deployment) -> Iterator[Refusal]:
+    is_shadow = any(each.role is Role.SHADOW for each in asked.revisions)
+    if asked.kind is Kind.SERVERLESS:
+        why = (
+            "a serverless endpoint has one variant, so nothing can be tried beside the stable revision: use all_at_once"
+        )
+        yield Refusal("rollout.strategy", why, f"{LINK}{SHADOWS if is_shadow else SERVERLESS}")
+    elif asked.kind is Kind.ASYNC:
+        why = "an async endpoint has one variant, so nothing can be tried beside the stable revision: use blue_green"
+        yield Refusal("rollout.strategy", why, f"{LINK}{SHADOWS if is_shadow else ASYNC}")
+    elif is_shadow and any(each.startswith("ml.inf1.") for each in _machines(asked)):
+        yield Refusal("rollout.strategy", "SageMaker has no shadows on ml.inf1", f"{LINK}{SHADOWS}")
+
+
+def _machines(asked: Deployment) -> Iterator[str]:
+    for each in asked.revisions:
+        yield from each.revision.content.machine
 
 
 def _capture_refusals(asked: Deployment) -> Iterator[Refusal]:
@@ -158,10 +179,41 @@ def model(asked: Deployment, revision: Revision, uploads: str) -> dict[str, Any]
     return request
 
 
-def config(asked: Deployment, revision: Revision, model: str, *, slot: str, count: int) -> dict[str, Any]:
-    """Return the request of CreateEndpointConfig for `revision` alone, served by `count` instances at first."""
+def variant(
+    asked: Deployment, content: Content, model: str, *, slot: str, count: int, weight: float = 1.0
+) -> dict[str, Any]:
+    """Return a new variant of an EndpointConfig, served by `count` instances at first."""
+    variant: dict[str, Any] = {"VariantName": slot, "ModelName": model, "InitialVariantWeight": weight}
     settings = asked.settings
-    request: dict[str, Any] = {"ProductionVariants": [_variant(asked, revision.content, model, slot, count)]}
+    if asked.kind is Kind.SERVERLESS:
+        size: dict[str, Any] = {
+            "MemorySizeInMB": size_of(settings["serverless.memory"]) // 2**20,
+            "MaxConcurrency": int(settings["serverless.concurrency"]),
+        }
+        if warm := settings.get("serverless.provisioned"):
+            size["ProvisionedConcurrency"] = int(warm)
+        return {**variant, "ServerlessConfig": size}
+    variant["InitialInstanceCount"] = max(1, count)
+    if len(content.machine) == 1:
+        variant["InstanceType"] = content.machine[0]
+    else:
+        variant["InstancePools"] = [
+            {"InstanceType": machine, "Priority": number} for number, machine in enumerate(content.machine, 1)
+        ]
+    variant["ContainerStartupHealthCheckTimeoutInSeconds"] = round(content.health.startup_timeout.total_seconds())
+    if volume := settings.get("volume_size"):
+        variant["VolumeSizeInGB"] = size_of(volume) // 2**30
+    return variant
+
+
+def config(
+    asked: Deployment, variants: Sequence[Mapping[str, Any]], shadows: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return the request of CreateEndpointConfig for variants that answer, and for shadows, which do not."""
+    settings = asked.settings
+    request: dict[str, Any] = {"ProductionVariants": list(variants)}
+    if shadows:
+        request["ShadowProductionVariants"] = list(shadows)
     if key := settings.get("kms_key"):
         request["KmsKeyId"] = key
     if capture := settings.get("data_capture"):
@@ -175,7 +227,7 @@ def config(asked: Deployment, revision: Revision, model: str, *, slot: str, coun
     if asked.kind is Kind.ASYNC:
         request["AsyncInferenceConfig"] = _async_inference(settings)
     request["EndpointConfigName"] = config_name(asked.identity.name, request)
-    request["Tags"] = tag_list({**labels_as_tags(asked), REVISION: revision.id})
+    request["Tags"] = tag_list({**labels_as_tags(asked), REVISION: asked.stable.revision.id if asked.stable else ""})
     return request
 
 
@@ -191,29 +243,34 @@ def endpoint(asked: Deployment, revision: str, config: str) -> dict[str, Any]:
 def update(asked: Deployment, config: str, rollout: RolloutWish) -> dict[str, Any]:
     """Return the request of UpdateEndpoint: counts and weights stay as they are, data capture follows the config.
 
-    A blue_green update is stopped by the deployment's alarms, which must be there.
+    Beside a candidate the weights are the config's, which gives it none: a variant that comes back has no old traffic.
+    An update that goes in steps is stopped by the deployment's alarms, which must be there.
     """
+    changed = ["DataCaptureConfig", *(["DesiredWeight"] if asked.candidate else [])]
     request: dict[str, Any] = {
         "EndpointName": asked.identity.name,
         "EndpointConfigName": config,
         "RetainAllVariantProperties": True,
-        "ExcludeRetainedVariantProperties": [{"VariantPropertyType": "DataCaptureConfig"}],
+        "ExcludeRetainedVariantProperties": [{"VariantPropertyType": each} for each in changed],
     }
-    if rollout.strategy == "blue_green":
-        bake = round(rollout.bake_time.total_seconds())
-        request["DeploymentConfig"] = {
-            "BlueGreenUpdatePolicy": {
-                "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": bake},
-                "TerminationWaitInSeconds": 0,
-                "MaximumExecutionTimeoutInSeconds": bake + round(SETTLING.total_seconds()),
-            }
-        }
+    if rollout.strategy in guardrails.GUARDED:
+        request["DeploymentConfig"] = guardrails.deployment_config(rollout)
         names = [alarm_name(asked.identity.name, each.key) for each in asked.auxiliaries if _stops_an_update(each)]
         if names:
             request["DeploymentConfig"]["AutoRollbackConfiguration"] = {
                 "Alarms": [{"AlarmName": each} for each in names]
             }
     return request
+
+
+def weights(name: str, wanted: Mapping[str, int]) -> Call:
+    """Return the call that gives each variant its share, in basis points."""
+    changed = [{"VariantName": slot, "DesiredWeight": share / WHOLE} for slot, share in wanted.items()]
+    return Call(
+        "sagemaker",
+        "update_endpoint_weights_and_capacities",
+        {"EndpointName": name, "DesiredWeightsAndCapacities": changed},
+    )
 
 
 def count(name: str, slot: str, scaling: Scaling, have: int | None, now: datetime) -> Call | None:
@@ -237,7 +294,7 @@ def labels_as_tags(asked: Deployment) -> dict[str, str]:
 
 
 def endpoint_tags(asked: Deployment, revision: str) -> dict[str, str]:
-    """Return the tags of the endpoint; `revision` is the stable one.
+    """Return the tags of the endpoint; `revision` is the stable one, a candidate is told with its share.
 
     The bounds are there because a schedule changes those of the scalable target, and the keys of the labels because
     an account may put tags of its own on everything, which are not ours to remove.
@@ -249,7 +306,14 @@ def endpoint_tags(asked: Deployment, revision: str) -> dict[str, str]:
         SPEC_HASH: asked.spec_hash,
         BOUNDS: f"{scaling.min} {scaling.max}",
         LABELS: " ".join(sorted(asked.labels)),
+        **({CANDIDATE: mark} if (mark := candidate_mark(asked)) else {}),
     }
+
+
+def candidate_mark(asked: Deployment) -> str:
+    """Return what the endpoint's tag says of a candidate for which all is done: its id and share; empty without one."""
+    served = asked.candidate
+    return f"{served.revision.id} {served.share}" if served else ""
 
 
 def content_tags(content: Content) -> dict[str, str]:
@@ -263,30 +327,6 @@ def content_tags(content: Content) -> dict[str, str]:
 def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
     """Return tags as SageMaker takes them, in a fixed order."""
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
-
-
-def _variant(asked: Deployment, content: Content, model: str, slot: str, count: int) -> dict[str, Any]:
-    variant: dict[str, Any] = {"VariantName": slot, "ModelName": model, "InitialVariantWeight": 1.0}
-    settings = asked.settings
-    if asked.kind is Kind.SERVERLESS:
-        size: dict[str, Any] = {
-            "MemorySizeInMB": size_of(settings["serverless.memory"]) // 2**20,
-            "MaxConcurrency": int(settings["serverless.concurrency"]),
-        }
-        if warm := settings.get("serverless.provisioned"):
-            size["ProvisionedConcurrency"] = int(warm)
-        return {**variant, "ServerlessConfig": size}
-    variant["InitialInstanceCount"] = max(1, count)
-    if len(content.machine) == 1:
-        variant["InstanceType"] = content.machine[0]
-    else:
-        variant["InstancePools"] = [
-            {"InstanceType": machine, "Priority": number} for number, machine in enumerate(content.machine, 1)
-        ]
-    variant["ContainerStartupHealthCheckTimeoutInSeconds"] = round(content.health.startup_timeout.total_seconds())
-    if volume := settings.get("volume_size"):
-        variant["VolumeSizeInGB"] = size_of(volume) // 2**30
-    return variant
 
 
 def _async_inference(settings: Mapping[str, str]) -> dict[str, Any]:

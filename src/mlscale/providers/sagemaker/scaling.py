@@ -1,6 +1,7 @@
 """Scaling as Application Auto Scaling has it, and back: its requests, and what is missing in what is there.
 
-What triggers a step policy is an alarm of ours, `step-1` and so on; AWS makes the alarms of a target policy itself.
+What triggers a step policy is an alarm of ours, `step-1` and so on, `b-step-1` if it is of variant `b`; AWS makes the
+alarms of a target policy itself.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ LINK_TO_SCHEDULES = (
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 _TARGET, _STEP, _WAKE, _SCHEDULE = "mlscale-target-", "mlscale-step-", "mlscale-wake", "mlscale-schedule-"
 _TRIGGER = re.compile(r"step-[0-9]+|wake")
+_LATER_SLOT = re.compile(r"[b-j]")
+"""A variant that is not the first of its endpoint, nor one that somebody else has named."""
+
 _AWAKE = {"DynamicScalingInSuspended": False, "DynamicScalingOutSuspended": False, "ScheduledScalingSuspended": False}
 _GPU_MACHINE = re.compile(r"ml\.[gp][0-9]")
 
@@ -313,7 +317,7 @@ def _custom_of(found: Mapping[str, Any]) -> CustomMetric:
 
 def _step_of(policy: Mapping[str, Any], name: str, slot: str, found: Sequence[Mapping[str, Any]]) -> StepPolicy | None:
     number = _number(policy) or 0
-    alarm = _named(found, "AlarmName", alarms.alarm_name(name, f"step-{number}"))
+    alarm = _named(found, "AlarmName", _alarm_name(name, slot, f"step-{number}"))
     adjustments = policy.get("StepScalingPolicyConfiguration", {}).get("StepAdjustments", ())
     cooldown = policy.get("StepScalingPolicyConfiguration", {}).get("Cooldown")
     metric = next((each for each, gauge in _GAUGES.items() if alarm and gauge.name == alarm.get("MetricName")), None)
@@ -349,13 +353,26 @@ def _needs_waking(scaling: Scaling, kind: Kind) -> bool:
 
 def _wakes(name: str, slot: str, seen: SeenScaling) -> bool:
     policy = _named(seen.policies, "PolicyName", _WAKE)
-    alarm = _named(seen.alarms, "AlarmName", alarms.alarm_name(name, "wake"))
+    alarm = _named(seen.alarms, "AlarmName", _alarm_name(name, slot, "wake"))
     return (
         policy is not None
         and alarm is not None
         and _is_policy(policy, _wake_request(name, slot))
-        and alarms.is_as_asked(alarm, _wake_alarm(name, str(policy["PolicyARN"])))
+        and alarms.is_as_asked(alarm, _wake_alarm(name, slot, str(policy["PolicyARN"])))
     )
+
+
+def _alarm_name(name: str, slot: str, key: str) -> str:
+    """Return the name of what triggers the policy `key` of a variant."""
+    return alarms.alarm_name(name, f"{slot}-{key}" if _LATER_SLOT.fullmatch(slot) else key)
+
+
+def _trigger(name: str, slot: str, alarm: str) -> str:
+    """Return which policy of a variant an alarm triggers; empty if it triggers none of it."""
+    key = alarms.alarm_key(name, alarm)
+    if _LATER_SLOT.fullmatch(slot):
+        key = key.removeprefix(f"{slot}-") if key.startswith(f"{slot}-") else ""
+    return key if _TRIGGER.fullmatch(key) else ""
 
 
 def _named(found: Sequence[Mapping[str, Any]], key: str, name: str) -> Mapping[str, Any] | None:
@@ -408,7 +425,7 @@ def release_calls(name: str, slot: str, seen: SeenScaling) -> tuple[Call, ...]:
     The alarms go first: what is left of a run that was cut off is then found by its target.
     """
     target = Call("application-autoscaling", "deregister_scalable_target", _of(name, slot))
-    return (*alarms.deletes(_triggers(name, seen)), *((target,) if seen.target is not None else ()))
+    return (*alarms.deletes(_triggers(name, slot, seen)), *((target,) if seen.target is not None else ()))
 
 
 def _is_fixed(scaling: Scaling) -> bool:
@@ -438,7 +455,7 @@ def _deletes(
     """Return the calls that delete ours that nobody wants, alarms first, and policies of a name with another type."""
     wanted = {each["PolicyName"]: each["PolicyType"] for each in policies}
     keys = {policy.removeprefix("mlscale-") for policy in wanted}
-    unwanted = [each for each in _triggers(name, seen) if alarms.alarm_key(name, each) not in keys]
+    unwanted = [each for each in _triggers(name, slot, seen) if _trigger(name, slot, each) not in keys]
     names = {each["ScheduledActionName"] for each in actions}
     return [
         *alarms.deletes(unwanted),
@@ -459,9 +476,9 @@ def _deletes(
     ]
 
 
-def _triggers(name: str, seen: SeenScaling) -> list[str]:
+def _triggers(name: str, slot: str, seen: SeenScaling) -> list[str]:
     found = [str(each["AlarmName"]) for each in seen.alarms]
-    return [each for each in found if _TRIGGER.fullmatch(alarms.alarm_key(name, each))]
+    return [each for each in found if _trigger(name, slot, each)]
 
 
 def _register_calls(
@@ -574,7 +591,7 @@ def _alarm_requests(
         if arn := arns.get(f"{_STEP}{number}"):
             yield _step_alarm(step, number, name, slot, arn)
     if arn := arns.get(_WAKE):
-        yield _wake_alarm(name, arn)
+        yield _wake_alarm(name, slot, arn)
 
 
 def _step_alarm(step: StepPolicy, number: int, name: str, slot: str, arn: str) -> dict[str, Any]:
@@ -593,9 +610,9 @@ def _step_alarm(step: StepPolicy, number: int, name: str, slot: str, arn: str) -
     }
 
 
-def _wake_alarm(name: str, arn: str) -> dict[str, Any]:
+def _wake_alarm(name: str, slot: str, arn: str) -> dict[str, Any]:
     return {
-        **_alarm("wake", _BACKLOG, name, "", arn),
+        **_alarm("wake", _BACKLOG, name, slot, arn),
         "AlarmDescription": f"Starts the first replica of {name} when requests wait and none runs. By mlscale.",
         "EvaluationPeriods": 2,
         "DatapointsToAlarm": 2,
@@ -607,7 +624,7 @@ def _wake_alarm(name: str, arn: str) -> dict[str, Any]:
 
 def _alarm(key: str, gauge: _Gauge, name: str, slot: str, arn: str) -> dict[str, Any]:
     return {
-        "AlarmName": alarms.alarm_name(name, key),
+        "AlarmName": _alarm_name(name, slot, key),
         "ActionsEnabled": True,
         "AlarmActions": [arn],
         "Namespace": gauge.namespace,

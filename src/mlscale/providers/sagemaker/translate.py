@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-from mlscale.autoscaling.policy import starting_replicas
+from mlscale.autoscaling.policy import candidate_replicas
 from mlscale.deployment import (
     AT_ONCE,
     WHOLE,
@@ -27,10 +27,11 @@ from mlscale.deployment import (
     ServedRevision,
     revision_of,
 )
-from mlscale.plan.diff import changes
+from mlscale.plan.diff import changes, replicas_text, share_changes, share_text
 from mlscale.plan.steps import Change, Step, StepKind
 from mlscale.providers.contract import Steps
-from mlscale.providers.sagemaker import packaging, requests, scaling, watching
+from mlscale.providers.sagemaker import arrangement, guardrails, packaging, requests, scaling, watching
+from mlscale.providers.sagemaker.arrangement import Place
 from mlscale.providers.sagemaker.scaling import SeenScaling
 from mlscale.quantities import percent_text, size_text
 
@@ -41,6 +42,7 @@ BUSY = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Dele
 """States that end by themselves, and in which SageMaker refuses changes."""
 
 CREATING, UPDATING, DELETING = timedelta(minutes=8), timedelta(minutes=8), timedelta(minutes=2)
+SHIFTING, SCALING = timedelta(minutes=1), timedelta(minutes=5)
 """How long it usually takes: instances start in minutes."""
 
 CONTENT_PATHS = ("model.", "endpoint.health", "endpoint.machine", "endpoint.kind", "runtime", "revision ")
@@ -118,6 +120,24 @@ class Configure:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """Give a variant this scaling, and bring its count into its bounds."""
+
+    name: str
+    kind: Kind
+    slot: str
+    scaling: Scaling
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Give each variant its share of the traffic, in basis points; a shadow of its copies."""
+
+    name: str
+    shares: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
     """Have these alarms and this dashboard, and no other."""
 
@@ -189,6 +209,8 @@ Payload: TypeAlias = (
     | UpdateEndpoint
     | AwaitEndpoint
     | Configure
+    | Scale
+    | Shift
     | Watch
     | Release
     | RemoveEndpoint
@@ -205,14 +227,14 @@ class Raw:
     """What the cloud answered about one deployment, as it came.
 
     `endpoint` is None where there is none, `config` where its arrangement was deleted. `models` are by name, each with
-    its tags; `left` are names of what is ours without an endpoint.
+    its tags, `scaling` by the variants that it is of; `left` are names of what is ours without an endpoint.
     """
 
     endpoint: Mapping[str, Any] | None
     tags: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     models: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]] = field(default_factory=dict)
-    scaling: SeenScaling | None = None
+    scaling: Mapping[str, SeenScaling] = field(default_factory=dict)
     alarms: Sequence[Mapping[str, Any]] = ()
     dashboard: str | None = None
     left: tuple[str, ...] = ()
@@ -234,12 +256,19 @@ def steps(asked: Deployment | None, seen: Deployment | None, rollout: RolloutWis
         return tuple(_made(asked, seen, uploads))
     settle = _settle(asked, seen)
     after = tuple(step.key for step in settle)
-    if not _serves(asked, seen) or status == "UpdateRollbackFailed":
+    if not _serves(asked, seen) or status == arrangement.BROKEN:
         return (*settle, *_moved(asked, seen, rollout, uploads, after))
     if settle and _is_leaving(seen):
         return (*settle, *_returned(asked, seen, after))
-    planned = (*_settings(asked, seen, after), *_watched(asked, seen, after))
+    shifted = tuple(_traffic(asked, seen, after))
+    after = _last(shifted, after)
+    planned = (*shifted, *_settings(asked, seen, after), *_watched(asked, seen, after))
     return (*settle, *planned) if planned or seen.phase is Phase.CHANGING else ()
+
+
+def _last(found: Sequence[Step[object]], after: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what to wait for so that `found`, which wait for each other, are done."""
+    return (found[-1].key,) if found else after
 
 
 def _settle(asked: Deployment, seen: Deployment) -> tuple[Step[object], ...]:
@@ -253,16 +282,19 @@ def _settle(asked: Deployment, seen: Deployment) -> tuple[Step[object], ...]:
 
 
 def _serves(asked: Deployment, seen: Deployment) -> bool:
-    """Return whether the asked revision alone is there, or on its way, by the asked settings."""
-    have, wanted = seen.stable, asked.stable
+    """Return whether the asked revisions alone are there, or on their way, by the asked settings."""
     return bool(
-        have
-        and wanted
-        and len(seen.revisions) == 1
-        and have.revision.id == wanted.revision.id
+        seen.stable
+        and asked.stable
+        and _served(asked) == _served(seen)
+        and len(asked.revisions) == len(arrangement.slots_of(seen))
         and dict(asked.settings) == dict(seen.settings)
         and asked.kind is seen.kind
     )
+
+
+def _served(deployment: Deployment) -> list[tuple[str, bool]]:
+    return sorted((each.revision.id, each.role is Role.SHADOW) for each in deployment.revisions)
 
 
 def _made(asked: Deployment, seen: Deployment | None, uploads: str) -> Iterator[Step[object]]:
@@ -271,7 +303,8 @@ def _made(asked: Deployment, seen: Deployment | None, uploads: str) -> Iterator[
         return
     name, revision = asked.identity.name, served.revision
     status = seen.facts.get("status", "") if seen else ""
-    ready = list(_prepared(asked, None, revision, uploads, requests.SLOT))
+    places = arrangement.places(asked, None)
+    ready = list(_prepared(asked, places, uploads))
     config = str(_request(ready[-1])["EndpointConfigName"])
     yield from ready
     before: tuple[str, ...] = (ready[-1].key,)
@@ -298,8 +331,11 @@ def _made(asked: Deployment, seen: Deployment | None, uploads: str) -> Iterator[
         ),
     )
     yield _wait(name, config, "endpoint/create", CREATING)
+    tried = list(_tried(asked, None, places, ("endpoint/wait",)))
+    yield from tried
     if autoscaled:  # an endpoint comes with its count and its tags
-        yield _configure(asked, revision.id, requests.SLOT, ("endpoint/wait",), _scaling_changes(asked, None))
+        after = _last(tried, ("endpoint/wait",))
+        yield _configure(asked, revision.id, requests.SLOT, after, _scaling_changes(asked, None))
     yield from _watched(asked, None, ("endpoint/wait",))
 
 
@@ -308,35 +344,159 @@ def _moved(
 ) -> Iterator[Step[object]]:
     """Yield the steps to another arrangement.
 
-    Where the machines of an autoscaled variant change, its autoscaling is taken off before and put on again after, and
-    the count that it had chosen stays.
+    A variant that goes has lost its traffic before. Where it is autoscaled, or where the machines of an autoscaled one
+    change, its autoscaling is taken off before and put on again after, and the count that it had chosen stays.
     """
     served = asked.stable
     if served is None:
         return
-    name, revision, slot = asked.identity.name, served.revision, seen.facts.get("slot", requests.SLOT)
-    ready = list(_prepared(asked, seen, revision, uploads, slot))
-    config = str(_request(ready[-1])["EndpointConfigName"])
+    name, revision, places = asked.identity.name, served.revision, arrangement.places(asked, seen)
+    ready = list(_prepared(asked, places, uploads))
+    config = _request(ready[-1])
+    parted = list(_parted(asked, seen, places, after))
+    yield from parted
     yield from ready
-    watched = list(_watched(asked, seen, after))
+    watched = list(_watched(asked, seen, _last(parted, after), places[0].slot))
     yield from watched
-    before = (*after, ready[-1].key, *(step.key for step in watched))
-    released = seen.facts.get("autoscaled") == "yes" and _changes_machines(asked, seen)
-    if released:
-        yield Step(
-            "endpoint/release", StepKind.DELETE, f"autoscaling of {name}, for the update", Release(name, slot), before
-        )
-        before = ("endpoint/release",)
+    before = (*after, ready[-1].key, *_last(parted, ()), *(step.key for step in watched))
+    released = list(_released(seen, config, before))
+    yield from released
     yield Step(
         "endpoint/update",
         StepKind.UPDATE,
-        f"endpoint {name} to revision {revision.id}",
-        UpdateEndpoint(name, requests.update(asked, config, rollout)),
-        after=before,
+        f"endpoint {name} to {_told(places)}",
+        UpdateEndpoint(name, requests.update(asked, config["EndpointConfigName"], _way(seen, places, rollout))),
+        after=tuple(step.key for step in released) or before,
         changes=(*_content_changes(asked, seen), *_setting_changes(asked, seen)),
     )
-    yield _wait(name, config, "endpoint/update", UPDATING + rollout.bake_time)
-    yield _configure(asked, revision.id, slot, ("endpoint/wait",), _scaling_changes(asked, seen))
+    yield _wait(
+        name,
+        config["EndpointConfigName"],
+        "endpoint/update",
+        UPDATING + guardrails.expected(_way(seen, places, rollout)),
+    )
+    tried = list(_tried(asked, seen, places, ("endpoint/wait",)))
+    yield from tried
+    after = _last(tried, ("endpoint/wait",))
+    yield _configure(asked, revision.id, places[0].slot, after, _scaling_changes(asked, seen))
+
+
+def _told(places: Sequence[Place]) -> str:
+    stable, *others = (each.served.revision.id for each in places)
+    return f"revision {stable}" + "".join(f" and {each} beside it" for each in others)
+
+
+def _way(seen: Deployment, places: Sequence[Place], rollout: RolloutWish) -> RolloutWish:
+    """Return how an update goes: SageMaker takes steps only where the variants are the same before and after."""
+    return rollout if {each.slot for each in places} == set(arrangement.slots_of(seen)) else AT_ONCE
+
+
+def _parted(
+    asked: Deployment, seen: Deployment, places: Sequence[Place], after: tuple[str, ...]
+) -> Iterator[Step[object]]:
+    """Yield the steps that take the traffic from variants that will go; who gets it has the capacity for it before."""
+    stays = {each.slot: each for each in places if not each.is_shadow}
+    before = {each.metric_dimension: each.share for each in seen.revisions if each.role is not Role.SHADOW}
+    leaving = {slot: 0 for slot in before if slot not in stays}
+    first = places[0]
+    if not any(before[slot] for slot in leaving) or first.slot not in before:
+        return
+    stay = {slot: each.served.share if each.kept else 0 for slot, each in stays.items() if slot in before}
+    wanted = {**stay, first.slot: 0, **leaving}
+    wanted[first.slot] = WHOLE - sum(wanted.values())
+    if first.slot != seen.facts.get("slot"):
+        scaled = list(_scaled(asked, seen, first, wanted[first.slot], after))
+        yield from scaled
+        after = _last(scaled, after)
+    ids = {each.metric_dimension: each.revision.id for each in seen.revisions}
+    told = tuple(
+        Change(f"revision {ids[slot]}", share_text(before[slot]), share_text(share))
+        for slot, share in wanted.items()
+        if before[slot] != share
+    )
+    yield _shift("traffic/part", asked.identity.name, wanted, after, told)
+
+
+def _released(seen: Deployment, config: Mapping[str, Any], after: tuple[str, ...]) -> Iterator[Step[object]]:
+    """Yield the steps without which SageMaker refuses an update: a variant that is autoscaled goes, or its machines."""
+    name, slot = seen.identity.name, seen.facts.get("slot")
+    new = {each["VariantName"]: arrangement.machines(each) for each in config[arrangement.VARIANTS]}
+    there = arrangement.variants_in(seen)
+    for each in seen.facts.get("scaled", "").split():
+        if each not in there or new.get(each) != arrangement.machines(there[each]):
+            key = "endpoint/release" if each == slot else f"{each}/release"
+            subject = f"autoscaling of {name}, for the update" if each == slot else f"autoscaling of variant {each}"
+            yield Step(key, StepKind.DELETE, subject, Release(name, each), after)
+
+
+def _tried(
+    asked: Deployment, seen: Deployment | None, places: Sequence[Place], after: tuple[str, ...]
+) -> Iterator[Step[object]]:
+    """Yield the steps that bring traffic to a candidate that is there without: first what it needs to bear it."""
+    for each in places[1:]:
+        if each.is_shadow:
+            continue  # it has its copies from the arrangement, and as many instances as the stable one had
+        scaled = list(_scaled(asked, seen, each, each.served.share, after))
+        yield from scaled
+        shares = {place.slot: place.served.share for place in places}
+        if each.served.share:
+            yield _shift("traffic/shift", asked.identity.name, shares, _last(scaled, after), share_changes(asked, seen))
+
+
+def _scaled(
+    asked: Deployment, seen: Deployment | None, place: Place, share: int, after: tuple[str, ...]
+) -> Iterator[Step[object]]:
+    """Yield the step that gives a variant the capacity for `share`; none where it has just that."""
+    count = candidate_replicas(asked.scaling, seen, share)
+    wanted = Scaling(count, count) if place.is_shadow else arrangement.candidates_scaling(asked.scaling, count)
+    live = next((each.live for each in seen.revisions if each.metric_dimension == place.slot), None) if seen else None
+    scaled = seen.facts.get(arrangement.scaling_fact(place.slot), "") if seen else ""
+    if wanted.target or wanted.steps:
+        is_so = scaled == arrangement.scaling_text(wanted)
+    else:
+        is_so = not scaled and (live.desired == count if live else place.kept is None)
+    if is_so:
+        return
+    yield Step(
+        f"{place.slot}/scale",
+        StepKind.SCALE,
+        f"revision {place.served.revision.id} on {replicas_text(count)}",
+        Scale(asked.identity.name, asked.kind, place.slot, wanted),
+        after=after,
+        expected=SCALING,
+    )
+
+
+def _shift(
+    key: str, name: str, shares: Mapping[str, int], after: tuple[str, ...], told: tuple[Change, ...]
+) -> Step[object]:
+    subject = f"traffic of {name}"
+    return Step(key, StepKind.SHIFT, subject, Shift(name, shares), after=after, changes=told, expected=SHIFTING)
+
+
+def _traffic(asked: Deployment, seen: Deployment, after: tuple[str, ...]) -> Iterator[Step[object]]:
+    """Yield the steps to other shares between the variants that are there.
+
+    Capacity grows before the traffic comes, and shrinks when it has gone. As counts move by themselves they are looked
+    at only where a share changes, or where a run was cut off before it had marked that all is done.
+    """
+    places = arrangement.places(asked, seen)
+    if len(places) == 1:
+        return
+    before = {each.metric_dimension: each.share for each in seen.revisions}
+    wanted = {each.slot: each.served.share for each in places}
+    if before == wanted and arrangement.is_settled(asked, seen):
+        return
+    tried = places[1]
+    grows = wanted[tried.slot] >= before[tried.slot]
+    scaled = list(_scaled(asked, seen, tried, wanted[tried.slot], after if grows else (*after, "traffic/shift")))
+    if grows:
+        yield from scaled
+    if before != wanted:
+        after = _last(scaled, after) if grows else after
+        yield _shift("traffic/shift", asked.identity.name, wanted, after, share_changes(asked, seen))
+    if not grows:
+        yield from scaled
 
 
 def _is_leaving(seen: Deployment) -> bool:
@@ -361,7 +521,10 @@ def _returned(asked: Deployment, seen: Deployment, after: tuple[str, ...]) -> It
         after=after,
     )
     yield _wait(name, config, "endpoint/update", UPDATING)
-    yield _configure(asked, served.revision.id, slot, ("endpoint/wait",), _scaling_changes(asked, seen))
+    tried = list(_tried(asked, seen, arrangement.places(asked, seen), ("endpoint/wait",)))
+    yield from tried
+    after = _last(tried, ("endpoint/wait",))
+    yield _configure(asked, served.revision.id, slot, after, _scaling_changes(asked, seen))
     yield from _watched(asked, seen, ("endpoint/wait",))
 
 
@@ -371,10 +534,41 @@ def _wait(name: str, config: str, after: str, expected: timedelta) -> Step[objec
     )
 
 
-def _prepared(
-    asked: Deployment, seen: Deployment | None, revision: Revision, uploads: str, slot: str
-) -> Iterator[Step[object]]:
-    """Yield the steps that bill nothing yet: archive, Model and EndpointConfig; the last is the EndpointConfig's."""
+def _prepared(asked: Deployment, places: Sequence[Place], uploads: str) -> Iterator[Step[object]]:
+    """Yield the steps that bill nothing yet: archives, Models and the EndpointConfig, which is the last."""
+    name = asked.identity.name
+    ready: list[str] = []
+    variants: list[Mapping[str, Any]] = []
+    for place in places:
+        if place.kept is not None:
+            variants.append({**place.kept, "InitialVariantWeight": place.weight})
+            continue
+        made = list(_made_model(asked, place.served.revision, uploads))
+        yield from made
+        ready.append(made[-1].key)
+        variants.append(
+            requests.variant(
+                asked,
+                place.served.revision.content,
+                requests.model(asked, place.served.revision, uploads)["ModelName"],
+                slot=place.slot,
+                count=place.count,
+                weight=place.weight,
+            )
+        )
+    shadows = [each for each, place in zip(variants, places, strict=True) if place.is_shadow]
+    config = requests.config(asked, [each for each in variants if each not in shadows], shadows)
+    yield Step(
+        f"{places[0].served.revision.id}/config",
+        StepKind.CREATE,
+        f"endpoint config {config['EndpointConfigName']}",
+        MakeConfig(name, config),
+        after=tuple(ready),
+    )
+
+
+def _made_model(asked: Deployment, revision: Revision, uploads: str) -> Iterator[Step[object]]:
+    """Yield the steps that make the Model of a revision, the last of which is its own."""
     name, content = asked.identity.name, revision.content
     place = requests.upload_place(name, content, uploads)
     uploaded: tuple[str, ...] = ()
@@ -395,20 +589,7 @@ def _prepared(
         uploaded = (f"{revision.id}/upload",)
     model = requests.model(asked, revision, uploads)
     yield Step(
-        f"{revision.id}/model",
-        StepKind.CREATE,
-        f"model {model['ModelName']}",
-        MakeModel(name, model),
-        after=uploaded,
-    )
-    count = starting_replicas(asked.scaling, seen)
-    config = requests.config(asked, revision, model["ModelName"], slot=slot, count=count)
-    yield Step(
-        f"{revision.id}/config",
-        StepKind.CREATE,
-        f"endpoint config {config['EndpointConfigName']}",
-        MakeConfig(name, config),
-        after=(f"{revision.id}/model",),
+        f"{revision.id}/model", StepKind.CREATE, f"model {model['ModelName']}", MakeModel(name, model), after=uploaded
     )
 
 
@@ -418,21 +599,11 @@ def _request(step: Step[object]) -> Mapping[str, Any]:
     return step.payload.request
 
 
-def _changes_machines(asked: Deployment, seen: Deployment) -> bool:
-    """Return whether SageMaker would refuse the update of an autoscaled variant: its machines change, or it goes."""
-    before, after = seen.stable, asked.stable
-    return (
-        before is None
-        or after is None
-        or before.revision.content.machine != after.revision.content.machine
-        or len(seen.revisions) > 1
-    )
-
-
 def _settings(asked: Deployment, seen: Deployment, after: tuple[str, ...]) -> Iterator[Step[object]]:
     """Yield the step for what changes in place, also where a run was cut off before it marked what it had done."""
     different, served = _scaling_changes(asked, seen), asked.stable
-    if served and (different or seen.facts.get("marked") != served.revision.id):
+    marks = (seen.facts.get("marked"), seen.facts.get("settled", ""))
+    if served and (different or marks != (served.revision.id, requests.candidate_mark(asked))):
         yield _configure(asked, served.revision.id, seen.facts.get("slot", requests.SLOT), after, different)
 
 
@@ -459,11 +630,15 @@ def _is_autoscaled(wanted: Scaling) -> bool:
     return bool(wanted.min != wanted.max or wanted.target or wanted.steps or wanted.schedule)
 
 
-def _watched(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]) -> Iterator[Step[object]]:
+def _watched(
+    asked: Deployment, seen: Deployment | None, after: tuple[str, ...], slot: str = ""
+) -> Iterator[Step[object]]:
+    """Yield the step that watches the variant `slot`, the stable one if none is said."""
     different = tuple(change for change in changes(asked, seen) if change.path.startswith(("alarms.", "dashboards.")))
-    if not different:
+    there = (seen.facts.get("slot") if seen else None) or requests.SLOT
+    slot = slot or there
+    if not different and (slot == there or not asked.auxiliaries):
         return
-    slot = (seen.facts.get("slot") if seen else None) or requests.SLOT
     payload = Watch(asked.identity.name, asked.kind, slot, asked.auxiliaries, requests.labels_as_tags(asked))
     yield Step("endpoint/watch", StepKind.UPDATE, "alarms and dashboard", payload, after=after, changes=different)
 
@@ -486,8 +661,11 @@ def _removal(seen: Deployment) -> Iterator[Step[object]]:
         "alarms and dashboard",
         Watch(name, seen.kind, slot, (), {requests.NAME: name}),
     )
-    yield Step("endpoint/release", StepKind.DELETE, f"autoscaling of {name}", Release(name, slot), after=after)
-    gone: tuple[str, ...] = ("endpoint/unwatch", "endpoint/release")
+    gone: tuple[str, ...] = ("endpoint/unwatch",)
+    for each in arrangement.slots_of(seen) if status else requests.SLOTS[:3]:
+        key = "endpoint/release" if each == slot else f"{each}/release"
+        yield Step(key, StepKind.DELETE, f"autoscaling of {name}", Release(name, each), after=after)
+        gone = (*gone, key)
     if status:
         yield Step(
             "endpoint/delete",
@@ -542,24 +720,30 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
         reason = f"the endpoint is gone, and this is left of it: {', '.join(raw.left)}"
         return Deployment(identity, phase=Phase.FAILED, reason=reason, scaling=Scaling(0, 0), facts={"left": "yes"})
     status, config = str(raw.endpoint["EndpointStatus"]), raw.config or {}
-    variants = list(config.get("ProductionVariants", ()))
+    variants = list(config.get(arrangement.VARIANTS, ()))
     kind = _kind(config, variants)
-    live = {each["VariantName"]: each for each in raw.endpoint.get("ProductionVariants", ())}
-    revisions = _revisions(variants, live, raw, kind)
+    revisions = _revisions(config, raw, kind)
     stable = next((each for each in revisions if each.role is Role.STABLE), None)
-    slot = stable.metric_dimension if stable else requests.SLOT
+    slot = stable.metric_dimension if stable else str(variants[0]["VariantName"]) if variants else requests.SLOT
     pending = raw.endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
     if status == "Creating":
         pending = raw.endpoint.get("EndpointConfigName")
     phase, reason = _phase(status, pending, raw)
-    seen_scaling = raw.scaling or SeenScaling()
+    seen_scaling = raw.scaling.get(slot, SeenScaling())
     facts = {
         "status": status,
         "config": str(raw.endpoint.get("EndpointConfigName", "")),
         "slot": slot,
-        "autoscaled": "yes" if seen_scaling.target else "no",
+        "scaled": " ".join(sorted(each for each, found in raw.scaling.items() if found.target)),
         "marked": raw.tags.get(requests.REVISION, ""),
+        "settled": raw.tags.get(requests.CANDIDATE, ""),
+        "variants": arrangement.text_of(config),
     }
+    tried = next((each for each in revisions if each.role is Role.CANDIDATE), None)
+    its = raw.scaling.get(tried.metric_dimension) if tried else None
+    if tried and its and its.target:
+        its_scaling = scaling.scaling_of(its, kind)
+        facts[arrangement.scaling_fact(tried.metric_dimension)] = arrangement.scaling_text(its_scaling)
     labels = {key: raw.tags[key] for key in raw.tags.get(requests.LABELS, "").split() if key in raw.tags}
     return Deployment(
         identity=identity,
@@ -620,29 +804,30 @@ def _kind(config: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> K
     return Kind.SERVERLESS if any(each.get("ServerlessConfig") for each in variants) else Kind.REALTIME
 
 
-def _revisions(
-    variants: Sequence[Mapping[str, Any]], live: Mapping[str, Mapping[str, Any]], raw: Raw, kind: Kind
-) -> tuple[ServedRevision, ...]:
+def _revisions(config: Mapping[str, Any], raw: Raw, kind: Kind) -> tuple[ServedRevision, ...]:
     """Return what each variant serves; one whose Model was deleted is left out, so that it shows as a difference."""
-    found = [
-        (variant, Revision(revision_of(content).id, content))
-        for variant in variants
-        if (model := raw.models.get(variant.get("ModelName", "")))
-        for content in [content_of(*model, variant, kind)]
-    ]
-    weights = [_weight(variant, live.get(variant["VariantName"], {})) for variant, _ in found]
+    endpoint = raw.endpoint or {}
+    answering, shadows = (
+        [
+            (variant, Revision(revision_of(content).id, content), live.get(variant["VariantName"], {}))
+            for variant in config.get(key, ())
+            if (model := raw.models.get(variant.get("ModelName", "")))
+            for content in [content_of(*model, variant, kind)]
+        ]
+        for key in (arrangement.VARIANTS, arrangement.SHADOWS)
+        for live in [{each["VariantName"]: each for each in endpoint.get(key, ())}]
+    )
+    weights = [_weight(variant, live) for variant, _, live in answering]
     shares = shares_of(weights)
-    marked = [number for number, (_, each) in enumerate(found) if each.id == raw.tags.get(requests.REVISION)]
-    stable = marked[0] if marked else max(range(len(found)), key=lambda number: shares[number], default=0)
+    marked = [number for number, (_, each, _) in enumerate(answering) if each.id == raw.tags.get(requests.REVISION)]
+    stable = marked[0] if marked else max(range(len(answering)), key=lambda number: shares[number], default=0)
+    copied = [min(WHOLE, round(_weight(variant, live) / (sum(weights) or 1.0) * WHOLE)) for variant, _, live in shadows]
+    roles = [Role.STABLE if number == stable else Role.CANDIDATE for number in range(len(answering))]
     return tuple(
-        ServedRevision(
-            revision,
-            Role.STABLE if number == stable else Role.CANDIDATE,
-            shares[number],
-            _live(live.get(variant["VariantName"], {})),
-            metric_dimension=variant["VariantName"],
+        ServedRevision(revision, role, share, _live(live), metric_dimension=variant["VariantName"])
+        for (variant, revision, live), role, share in zip(
+            (*answering, *shadows), (*roles, *(Role.SHADOW for _ in shadows)), (*shares, *copied), strict=True
         )
-        for number, (variant, revision) in enumerate(found)
     )
 
 
@@ -692,15 +877,9 @@ def content_of(model: Mapping[str, Any], tags: Mapping[str, str], variant: Mappi
         **found,
         image=container.get("Image"),
         environment=environment,
-        machine=() if kind is Kind.SERVERLESS else machines_of(variant) if variant else machines_told(tags),
+        machine=() if kind is Kind.SERVERLESS else arrangement.machines(variant) if variant else machines_told(tags),
         health=health,
     )
-
-
-def machines_of(variant: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the machine types of a variant by preference."""
-    pools = sorted(variant.get("InstancePools", ()), key=lambda pool: pool["Priority"])
-    return tuple(pool["InstanceType"] for pool in pools) or (str(variant.get("InstanceType", "")),)
 
 
 def machines_told(tags: Mapping[str, str]) -> tuple[str, ...]:
