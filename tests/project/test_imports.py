@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"engine", "report"}),
     frozenset({"providers", "state"}),
-    frozenset({"plan", "autoscaling"}),
+    frozenset({"plan", "autoscaling", "rollout"}),
     frozenset({"spec"}),
     frozenset({"deployment", "quantities", "errors", "clock", "serving"}),
 )
@@ -33,7 +33,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 serving is at the bottom because it runs without the rest: its files are copied next to a model.
 """
 
-PURE = ("spec", "plan", "autoscaling", "report", "deployment", "quantities", "errors")
+PURE = ("spec", "plan", "autoscaling", "rollout", "report", "deployment", "quantities", "errors")
 OUTSIDE = frozenset({
     "asyncio", "fcntl", "glob", "http", "io", "multiprocessing", "os", "pathlib", "platform", "random", "secrets",
     "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uuid",
