@@ -255,6 +255,7 @@ def test_credentials_that_have_expired_are_told_in_the_service_s_words(status: i
     [
         ("Server returned non-2xx status code: 503 Service Unavailable: <Error><Code>SlowDown</Code></Error>", 8),
         ("Server returned non-2xx status code: 429 Too Many Requests: ", 8),
+        ("Server returned non-2xx status code: 501 Not Implemented: ", 1),
         ("HTTP error: error sending request", 8),
         ("Server returned non-2xx status code: 400 Bad Request: ", 1),
     ],

@@ -45,6 +45,11 @@ NO_QUOTA_PROJECT = (
 PLUGIN = "Getting metadata from plugin failed with error: "
 PROVIDER = "External GCP credential provider: "
 OFFLINE = "HTTPSConnectionPool(host='oauth2.googleapis.com', port=443): Max retries exceeded with url: /token"
+PLAINTEXT = (
+    "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:8085: Ssl handshake failed "
+    "(TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: error:100000f7:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER: "
+    "Invalid certificate verification context: OK"
+)
 HANDSHAKE = "failed to connect to all addresses; last error: Ssl handshake failed: CERTIFICATE_VERIFY_FAILED"
 
 
@@ -73,6 +78,8 @@ BROKEN = (ProviderFailed, "Google Cloud has a problem of its own", True)
 SILENT = (ProviderFailed, "Google Cloud does not answer", True)
 ASLEEP = (ProviderFailed, "the model is not loaded yet", True)
 UNTRUSTED = (ProviderFailed, "the connection to Google Cloud is not trusted", False)
+NO_TLS = (ProviderFailed, "the server speaks no TLS", False)
+NO_XML = (ProviderFailed, "Cloud Storage has no such request there", False)
 UNHEALTHY = (ProviderFailed, "the model did not become healthy", False)
 NO_IMAGE = (ProviderFailed, "the image can't be pulled", False)
 NO_FILES = (ProviderFailed, "the model's files can't be used", False)
@@ -117,6 +124,7 @@ NOTHING = (NotDeployed, "nothing is deployed", False)
         ("INTERNAL", "Internal error encountered.", BROKEN),
         ("UNAVAILABLE", "The service is currently unavailable.", SILENT),
         ("UNAVAILABLE", HANDSHAKE, UNTRUSTED),
+        ("UNAVAILABLE", PLAINTEXT, NO_TLS),
         ("UNAVAILABLE", f"{PLUGIN}('invalid_grant: Token has been expired or revoked.', {{}})", NO_GOOD),
         ("UNAVAILABLE", f"{PLUGIN}{OFFLINE}", SILENT),
         ("DATA_LOSS", "", BROKEN),
@@ -244,6 +252,7 @@ def test_a_bug_of_ours_keeps_its_own_error() -> None:
         (obstore.GenericError("Server returned non-2xx status code: 503 Service Unavailable"), BROKEN),
         (obstore.GenericError("Server returned non-2xx status code: 429 Too Many Requests"), BROKEN),
         (obstore.GenericError("Server returned non-2xx status code: 400 Bad Request"), REFUSED),
+        (obstore.GenericError("Server returned non-2xx status code: 501 Not Implemented"), NO_XML),
     ],
 )
 def test_what_cloud_storage_refuses(error: Exception, expected: tuple[type, str, bool]) -> None:

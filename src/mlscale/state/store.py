@@ -28,8 +28,8 @@ NO_BUCKET = "NoSuchBucket"
 """The error code of both services: S3 API reference and Cloud Storage XML API reference, "Error responses"."""
 NO_CREDENTIALS = ("credential", "token request", "169.254.169.254")
 """Words of a failure to get credentials; the last is the clouds' metadata server, asked when nothing else has any."""
-BUSY = re.compile(r"status code: (429|5\d\d)")
-"""What obstore says of an answer that it waited and tried again for, in vain."""
+BUSY = re.compile(r"status code: (429|5(?!01)\d\d)")
+"""What obstore says of an answer that it waited and tried again for, in vain; 501 is a request that is not known."""
 SAID = re.compile(r"<Code>(?P<code>\w+)</Code>\s*<Message>(?P<message>[^<]*)</Message>")
 REFUSED = frozenset(
     {

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mlscale.errors import MlscaleError, NoCapacity, NotDeployed, ProviderFailed, WrongCredentials
+from mlscale.providers.vertex.addresses import STORAGE
 
 # Codes: google/rpc/code.proto, which also says of some that the caller may try again; https://google.aip.dev/194.
 # Reasons: google/api/error_reason.proto.
@@ -59,6 +60,9 @@ _NO_NETWORK = re.compile(
     r"(?i)max retries exceeded|connection (refused|aborted|reset)|timed? ?out|name resolution|getaddr"
 )
 _UNTRUSTED = re.compile(r"(?i)certificate|CERTIFICATE_VERIFY_FAILED")
+
+_NO_TLS = "WRONG_VERSION_NUMBER"
+"""OpenSSL's word for an answer that is none of TLS; gRPC speaks of a certificate in the same breath."""
 
 _LONGEST_TEXT = 600
 _HIDDEN = (
@@ -132,6 +136,9 @@ def failure_of_storage(error: Exception, doing: str) -> MlscaleError:
         return _denied(why)
     if "error sending request" in text:
         return _silent(why)
+    if "status code: 501" in text:
+        hint = f"{STORAGE} must name an emulator that has the XML API of Cloud Storage"
+        return ProviderFailed("Cloud Storage has no such request there", why=why, hint=hint)
     if re.search(r"status code: (429|5\d\d)", text):
         return ProviderFailed("Google Cloud has a problem of its own", why=why, hint=AGAIN, retryable=True)
     return ProviderFailed("Google Cloud refuses the request", why=why, hint="mlscale doctor")
@@ -191,6 +198,12 @@ def _refusal(told: _Told) -> MlscaleError:
             return WrongCredentials(what, why=why, hint=LOGIN)
         case "PERMISSION_DENIED":
             return _forbidden(told)
+        case "UNAVAILABLE" if _NO_TLS in message:
+            return ProviderFailed(
+                "the server speaks no TLS",
+                why=why,
+                hint="write its address with http://, which is asked in plaintext and without credentials",
+            )
         case "UNAVAILABLE" if _UNTRUSTED.search(message):
             return ProviderFailed(
                 "the connection to Google Cloud is not trusted",
