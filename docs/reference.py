@@ -46,10 +46,10 @@ VARIABLES = {
     "CI": "Any value: never ask, as with `--no-input`.",
     "FORCE_COLOR": "Any value: color even where the output is no terminal.",
     "MLSCALE_CALL_TIMEOUT": "Seconds that a call of a cloud may take, from its beginning to the answer; 20.",
-    "MLSCALE_GOOGLE_API_ENDPOINT": "Another address for what surrounds Vertex AI: monitoring, logging and quotas.",
+    "MLSCALE_GOOGLE_API_ENDPOINT": "Another address for what surrounds Vertex AI: monitoring, logging and the project.",
     "MLSCALE_VERTEX_API_ENDPOINT": "Another address for Vertex AI; `http://host:port` is plaintext and anonymous.",
     "NO_COLOR": "Any value: no color, as with `--no-color`.",
-    "STORAGE_EMULATOR_HOST": "Another address for a `gs://` workspace, without credentials: an emulator.",
+    "STORAGE_EMULATOR_HOST": "Another address for `gs://`, without credentials: an emulator with the XML API.",
     "TERM": "`dumb`: no color, and no line that is written over.",
     "XDG_CONFIG_HOME": "Folder of `mlscale/config.yaml`, the user's own defaults; `~/.config` if not set.",
 }
