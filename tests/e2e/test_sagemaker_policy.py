@@ -27,6 +27,7 @@ S3_ACTIONS = {
 UNSEEN = {
     "application-autoscaling:DeleteScalingPolicy": "a spec gives up one policy of several",
     "application-autoscaling:DeleteScheduledAction": "a spec gives up its schedule",
+    "cloudwatch:GetMetricData": "a candidate is compared with the stable revision",
     "cloudwatch:ListDashboards": "many deployments are planned at once",
     "cloudwatch:TagResource": "CloudWatch asks for it when PutMetricAlarm has tags",
     "iam:CreateServiceLinkedRole": "IAM asks for it at the first RegisterScalableTarget of an account",
@@ -36,7 +37,7 @@ UNSEEN = {
     "s3:AbortMultipartUpload": "an archive went up in parts, and not to its end",
     "s3:ListBucketMultipartUploads": "an archive goes up in parts",
     "sagemaker:DeleteTags": "a spec gives up a label",
-    "sagemaker:UpdateEndpointWeightsAndCapacities": "a spec moves a count that is fixed",
+    "sagemaker:UpdateEndpointWeightsAndCapacities": "a spec moves a count that is fixed, or a rollout its shares",
 }
 """What this life of a deployment has no use for, and when it is needed."""
 

@@ -83,6 +83,7 @@ def test_what_a_spec_has_not_is_not_in_its_policy() -> None:
         "cloudwatch:DescribeAlarms",
         "cloudwatch:ListDashboards",
         "cloudwatch:GetDashboard",
+        "cloudwatch:GetMetricData",
     }
 
 

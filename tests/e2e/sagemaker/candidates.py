@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,17 @@ LIMIT_S = 20.0
 HANDLER = "VERSION = {version}\n"
 
 
+class Moved(SystemClock):
+    """This machine's clock, moved on as far as a test says."""
+
+    def __init__(self) -> None:
+        self.by = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return the time of day, moved."""
+        return super().now() + self.by
+
+
 @dataclass(frozen=True, slots=True)
 class Tried:
     """The full spec in a folder, and a provider for the double that the environment names."""
@@ -34,6 +46,7 @@ class Tried:
     double: Double
     folder: Path
     provider: SageMaker
+    clock: Moved
     overrides: tuple[str, ...] = ()
     env: str | None = None
     versions: dict[int, Deployment] = field(default_factory=dict)
@@ -66,6 +79,13 @@ class Tried:
         )
         return replace(first, revisions=served, sources={**first.sources, **second.sources})
 
+    def move_on(self, by: timedelta) -> datetime:
+        """Move the clock of AWS and of the provider by as much at least; the new time, half a minute past."""
+        by += timedelta(seconds=(90 - self.clock.now().second) % 60)
+        self.clock.by += by
+        self.double.post("advance", seconds=by.total_seconds())
+        return self.clock.now()
+
     def seen(self) -> Deployment:
         """Return what is there, when it has settled."""
         limit = time.monotonic() + LIMIT_S
@@ -80,7 +100,7 @@ class Tried:
         """Return the plan's steps from what is there."""
         seen = self.provider.read(asked.identity)
         assert self.provider.abilities(asked, seen, rollout) == ()
-        return make.plan(asked, seen, self.provider.steps(asked, seen, rollout), now=SystemClock().now()).steps
+        return make.plan(asked, seen, self.provider.steps(asked, seen, rollout), now=self.clock.now()).steps
 
     def do(self, step: Step[object]) -> None:
         """Do a step to its end."""
@@ -141,6 +161,14 @@ class Tried:
         return found
 
 
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for something that happens over there."""
+    limit = time.monotonic() + LIMIT_S
+    while not is_so():
+        assert time.monotonic() < limit, "it does not happen"
+        time.sleep(0.02)
+
+
 def tried(double: Double, folder: Path, *overrides: str, env: str | None = None) -> Tried:
     """Return the account, empty, and the folder."""
     double.post("reset")
@@ -151,5 +179,6 @@ def tried(double: Double, folder: Path, *overrides: str, env: str | None = None)
     (folder / "model" / "weights.bin").write_bytes(b"weights")
     (folder / "needs.txt").write_text("numpy\n")
     entries = json.dumps(SAME_BOUNDS_ALL_YEAR)
-    provider = SageMaker(account=ACCOUNT, region=REGION, uploads=f"s3://{BUCKET}/team/uploads", clock=SystemClock())
-    return Tried(double, folder, provider, (f"endpoint.autoscaling.schedule={entries}", *overrides), env)
+    clock = Moved()
+    provider = SageMaker(account=ACCOUNT, region=REGION, uploads=f"s3://{BUCKET}/team/uploads", clock=clock)
+    return Tried(double, folder, provider, clock, (f"endpoint.autoscaling.schedule={entries}", *overrides), env)

@@ -5,13 +5,18 @@ Each `converge` ends with an empty plan and with what was asked for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from mlscale.deployment import AT_ONCE, WHOLE, Role
+from mlscale.deployment import AT_ONCE, WHOLE, Role, RolloutWish
+from mlscale.errors import RolledBack
+from mlscale.providers.sagemaker import permissions
 from tests.doubles.aws import Double
-from tests.e2e.sagemaker.candidates import Tried, tried
+from tests.e2e.sagemaker.account import BUCKET
+from tests.e2e.sagemaker.candidates import Tried, tried, until
 
 STEP_ALARMS = ["step-1", "step-2"]
 OURS = ["error_rate", "no_invocations", "p99_latency"]
@@ -261,3 +266,168 @@ def test_everything_is_taken_down_also_beside_a_candidate(here: Tried) -> None:
 
     left = {kind for kind, things in here.double.get("resources").items() if things}
     assert left == {"log_groups"}
+
+
+def put(here: Tried, variant: str, ago: timedelta, *, requests: int, errors: int = 0, slow: int = 0) -> None:
+    """Put what a variant answered into CloudWatch, as SageMaker does: a slow request takes a second, others a tenth."""
+    values = {
+        "Invocations": [1.0] * requests,
+        "Invocation5XXErrors": [1.0] * errors + [0.0] * (requests - errors),
+        "InvocationModelErrors": [1.0] * errors + [0.0] * (requests - errors),
+        "Invocation4XXErrors": [0.0] * requests,
+        "ModelLatency": [1e6] * slow + [1e5] * (requests - slow),
+    }
+    here.double.post("metrics", endpoint="reviews", variant=variant, values=values, ago_s=ago.total_seconds())
+
+
+@pytest.fixture
+def counted(here: Tried) -> Iterator[Tried]:
+    """A candidate with a share, a quarter of an hour ago: the clock of AWS and ours are moved on by as much."""
+    here.converge(here.beside(1, 2, 1000))
+    yield here
+    here.double.post("settings", metrics_lag_s=0, metrics_page=100_800)
+
+
+def test_each_revision_is_counted_minute_by_minute(counted: Tried) -> None:
+    """The rows are the revisions', by their variants; a minute in which nobody asked has none."""
+    now = counted.move_on(timedelta(minutes=15))
+    put(counted, "a", timedelta(minutes=5), requests=90, errors=2, slow=9)
+    put(counted, "b", timedelta(minutes=5), requests=10, errors=1, slow=4)
+    put(counted, "a", timedelta(minutes=7), requests=50)
+    counted.double.delete("journal")
+
+    found = counted.provider.counts(counted.version(1).identity, now - timedelta(minutes=10), now, 500.0)
+
+    named = [(counted.named(each.revision), each.requests, each.errors, each.slow) for each in found]
+    assert named == [("v1", 50, 0, 0), ("v1", 90, 2, 9), ("v2", 10, 1, 4)]
+    assert all(each.end - each.start == timedelta(minutes=1) and each.start.second == 0 for each in found)
+    operations = [each["operation"] for each in counted.double.get("journal")]
+    assert operations == ["DescribeEndpoint", "DescribeEndpointConfig", "GetMetricData"]
+
+
+def test_a_minute_whose_values_may_still_come_is_not_counted(counted: Tried) -> None:
+    """The lag that is told covers what comes late: at the end each minute has been counted whole, once."""
+    now = counted.move_on(timedelta(minutes=15))
+    for minutes in (1, 2, 3, 4):
+        put(counted, "a", timedelta(minutes=minutes, seconds=-1), requests=10)
+    counted.double.post("settings", metrics_lag_s=counted.provider.lag.total_seconds() - 1)
+
+    found = counted.provider.counts(counted.version(1).identity, now - timedelta(minutes=10), now, None)
+
+    assert [each.requests for each in found] == [10, 10]
+    assert all(each.end <= now - counted.provider.lag for each in found)
+
+
+def test_values_that_come_page_by_page_are_all_counted(counted: Tried) -> None:
+    """CloudWatch gives as many at a time as it likes."""
+    now = counted.move_on(timedelta(minutes=15))
+    for minutes in range(4, 10):
+        put(counted, "a", timedelta(minutes=minutes), requests=minutes, slow=1)
+        put(counted, "b", timedelta(minutes=minutes), requests=1, errors=1)
+    whole = counted.provider.counts(counted.version(1).identity, now - timedelta(minutes=12), now, 500.0)
+
+    counted.double.post("settings", metrics_page=5)
+
+    assert len(whole) == 12
+    assert counted.provider.counts(counted.version(1).identity, now - timedelta(minutes=12), now, 500.0) == whole
+
+
+def test_what_a_variant_answered_before_it_served_this_is_nobodys(counted: Tried) -> None:
+    """Before its arrangement was made a variant may have served another revision."""
+    now = counted.clock.now()
+    put(counted, "a", timedelta(minutes=5), requests=100)
+
+    assert counted.provider.counts(counted.version(1).identity, now - timedelta(minutes=10), now, None) == ()
+
+
+def test_what_is_not_there_is_counted_by_nobody(aws: Double, here: Tried) -> None:
+    """No endpoint, no rows."""
+    aws.client("sagemaker").delete_endpoint(EndpointName="reviews")
+    now = here.clock.now()
+
+    def counts() -> Sequence[object]:
+        return here.provider.counts(here.version(1).identity, now - timedelta(minutes=10), now, None)
+
+    until(lambda: not counts())
+    assert counts() == ()
+
+
+def test_every_share_is_held_exactly(here: Tried) -> None:
+    """What is asked in basis points is what the provider says that it holds."""
+    for share in (1, 3333, 9999):
+        shares = {"one": WHOLE - share, "two": share}
+        assert here.provider.shares_that_hold(shares) == shares
+
+
+@pytest.mark.parametrize("share", [1, 17, 3333, 9999])
+def test_shares_come_back_exactly(fixed: Tried, share: int) -> None:
+    """Weights are floats of 32 bits, shares whole basis points."""
+    fixed.converge(fixed.beside(1, 2, share))
+
+    assert [each[2] for each in fixed.roles()] == [WHOLE - share, share]
+
+
+NATIVE = {
+    "canary": RolloutWish("canary", steps=(1000,), interval=timedelta(minutes=1)),
+    "linear": RolloutWish("linear", steps=(2500, 5000, 7500), interval=timedelta(minutes=1)),
+    "rolling": RolloutWish("rolling", interval=timedelta(minutes=1)),
+}
+
+
+@pytest.mark.parametrize("strategy", NATIVE)
+def test_sagemaker_takes_its_own_steps(here: Tried, strategy: str) -> None:
+    """The variant stays the same, and the deployment's alarms stop the update."""
+    here.converge(here.version(2), NATIVE[strategy])
+
+    asked = [each["params"] for each in here.double.get("journal") if each["operation"] == "UpdateEndpoint"]
+    assert len(asked) == 1
+    alarms = asked[0]["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
+    assert [each["AlarmName"] for each in alarms] == ["mlscale/reviews/p99_latency", "mlscale/reviews/error_rate"]
+    assert here.roles() == [("v2", "stable", WHOLE, "a")]
+
+
+@pytest.mark.parametrize("strategy", NATIVE)
+def test_an_update_that_an_alarm_stops_is_no_success(here: Tried, strategy: str) -> None:
+    """SageMaker has gone back: the error has its reason, and the old revision serves with all that it had."""
+    *before, wait, _ = here.steps(here.version(2), NATIVE[strategy])
+    here.double.post("alarm", name="mlscale/reviews/p99_latency", state="ALARM")
+    for step in before:
+        here.do(step)
+
+    with pytest.raises(RolledBack) as caught:
+        here.do(wait)
+
+    assert "mlscale/reviews/p99_latency" in caught.value.why
+    assert here.roles() == [("v1", "stable", WHOLE, "a")]
+    assert here.counts() == {"a": 5}
+
+
+def test_a_promotion_goes_no_steps_that_sagemaker_has_not(here: Tried) -> None:
+    """A variant goes with it, where SageMaker takes no steps; the traffic has gone there before."""
+    here.converge(here.beside(1, 2, 1000))
+    here.double.delete("journal")
+
+    here.converge(here.version(2), NATIVE["canary"])
+
+    asked = [each["params"] for each in here.double.get("journal") if each["operation"] == "UpdateEndpoint"]
+    assert ["DeploymentConfig" in each for each in asked] == [False]
+
+
+def test_the_policy_allows_all_that_a_candidate_needs(counted: Tried) -> None:
+    """Making, shifting, counting, promoting and giving up call nothing that is not allowed."""
+    now = counted.move_on(timedelta(minutes=15))
+    identity = counted.version(1).identity
+    counted.provider.counts(identity, now - timedelta(minutes=5), now, 500.0)
+    counted.converge(counted.beside(1, 2, 5000))
+    counted.converge(counted.version(2))
+    counted.converge(counted.beside(2, 3, 1000))
+    counted.converge(counted.version(2))
+
+    called = {f"{each['service']}:{each['operation']}" for each in counted.double.get("journal")}
+    allowed = {
+        action
+        for each in counted.provider.policy(counted.version(1), f"s3://{BUCKET}/team")["Statement"]
+        for action in each["Action"]
+    }
+    assert permissions.needed(counted.version(1), called) <= allowed
+    assert {"cloudwatch:GetMetricData", "sagemaker:UpdateEndpointWeightsAndCapacities"} <= allowed

@@ -73,6 +73,11 @@ def _always(asked: Deployment) -> bool:
     return True
 
 
+def _can_be_tried(asked: Deployment) -> bool:
+    """Return whether a candidate can be beside the stable revision, so that the two are compared."""
+    return asked.kind is Kind.REALTIME
+
+
 def _has_machines(asked: Deployment) -> bool:
     return asked.kind is not Kind.SERVERLESS
 
@@ -156,6 +161,7 @@ TABLE: tuple[Permission, ...] = (
         "DescribeScalingPolicies",
         "DescribeScheduledActions",
     ),
+    *_alike(Sid.LOOK, _can_be_tried, "cloudwatch", "GetMetricData"),
     *_alike(Sid.LOOK, _has_machines, "service-quotas", "ListServiceQuotas"),
     *_alike(Sid.ENDPOINT, _always, "sagemaker", "CreateModel", "DescribeModel", "DeleteModel"),
     *_alike(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, assert_never
@@ -15,6 +16,7 @@ from mlscale.plan.steps import Step
 from mlscale.providers.contract import (
     DONE,
     Answer,
+    BadOfAll,
     Check,
     LogLine,
     LogQuery,
@@ -25,6 +27,7 @@ from mlscale.providers.contract import (
     Work,
 )
 from mlscale.providers.sagemaker import (
+    counting,
     failures,
     image_table,
     images,
@@ -78,6 +81,7 @@ class SageMaker:
     name = "sagemaker"
     slowest_poll_s = 10.0
     settles_within_s = 30.0
+    lag = counting.LAG
 
     def __init__(self, *, account: str | None, region: str, uploads: str, clock: Clock) -> None:
         self._client = Client(account, region, clock)
@@ -281,6 +285,35 @@ class SageMaker:
     def garbage(self, identity: Identity, keep: Sequence[str]) -> Steps:
         """Return steps that delete the Models, EndpointConfigs and archives that nothing uses."""
         return translate.garbage_steps(identity.name, reading.unused(self._client, identity.name, keep, self._uploads))
+
+    def shares_that_hold(self, shares: Mapping[str, int]) -> Mapping[str, int]:
+        """Return `shares`: a 32-bit weight holds every basis point."""
+        return dict(shares)
+
+    def counts(
+        self, identity: Identity, start: datetime, end: datetime, slow_over_ms: float | None
+    ) -> Sequence[BadOfAll]:
+        """Return what each variant answered, by what it serves now; slow is what took longer in the model.
+
+        Before the present arrangement a variant may have served something else: there are no rows from then.
+        """
+        serving = reading.serving_of(self._client, identity.name)
+        if serving is None:
+            return ()
+        first, last = counting.minutes(max(start, serving.since), end, self._clock.now())
+        if first >= last:
+            return ()
+        queries = counting.metric_queries(identity.name, list(serving.revisions), serving.kind, slow_over_ms)
+        results = self._client.pages(
+            "cloudwatch",
+            "get_metric_data",
+            "MetricDataResults",
+            MetricDataQueries=queries,
+            StartTime=first,
+            EndTime=last,
+            ScanBy="TimestampAscending",
+        )
+        return counting.rows(results, list(serving.revisions.values()))
 
     def policy(self, asked: Deployment, workspace: str) -> Mapping[str, Any]:
         """Return the IAM policy that `asked` needs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -478,6 +478,36 @@ def revision_at(client: Client, name: str) -> Callable[[str, datetime], str]:
             kind = Kind.SERVERLESS if variant.get("ServerlessConfig") else Kind.REALTIME
             seen[variant["VariantName"]] = revision_of(translate.content_of(*model, variant, kind)).id
     return lambda variant, at: seen.get(variant, "") if at >= since else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Which revision each variant serves, by the variant's name, and since when it does at the latest."""
+
+    kind: Kind
+    since: datetime
+    revisions: Mapping[str, str]
+
+
+def serving_of(client: Client, name: str) -> Served | None:
+    """Return what the endpoint's variants serve now, None if there is none or its arrangement was deleted."""
+    endpoint = described(client, "endpoint", name)
+    config = described(client, "endpoint-config", _config_name(endpoint)) if endpoint else None
+    if config is None:
+        return None
+    variants = variants_in(config)
+    kind = translate.kind_of(config)
+    revisions = together(*(partial(_revision_of, client, name, each, kind) for each in variants))
+    found = {str(each["VariantName"]): revision for each, revision in zip(variants, revisions, strict=True) if revision}
+    return Served(kind, config["CreationTime"].astimezone(UTC), found)
+
+
+def _revision_of(client: Client, name: str, variant: Mapping[str, Any], kind: Kind) -> str:
+    """Return the id of the revision that a variant serves; a Model of ours has it in its name."""
+    model = str(variant.get("ModelName", ""))
+    told = requests.revision_in(name, model)
+    found = None if told or not model else _model(client, model)
+    return told or (revision_of(translate.content_of(*found, variant, kind)).id if found else "")
 
 
 def unused(client: Client, name: str, keep: Sequence[str], uploads: str) -> list[tuple[str, str]]:

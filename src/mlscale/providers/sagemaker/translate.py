@@ -721,7 +721,7 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
         return Deployment(identity, phase=Phase.FAILED, reason=reason, scaling=Scaling(0, 0), facts={"left": "yes"})
     status, config = str(raw.endpoint["EndpointStatus"]), raw.config or {}
     variants = list(config.get(arrangement.VARIANTS, ()))
-    kind = _kind(config, variants)
+    kind = kind_of(config)
     revisions = _revisions(config, raw, kind)
     stable = next((each for each in revisions if each.role is Role.STABLE), None)
     slot = stable.metric_dimension if stable else str(variants[0]["VariantName"]) if variants else requests.SLOT
@@ -798,7 +798,9 @@ def _phase(status: str, pending: str | None, raw: Raw) -> tuple[Phase, str]:
     return Phase.STEADY, reason
 
 
-def _kind(config: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> Kind:
+def kind_of(config: Mapping[str, Any]) -> Kind:
+    """Return how requests reach the variants of an arrangement."""
+    variants = config.get(arrangement.VARIANTS, ())
     if config.get("AsyncInferenceConfig"):
         return Kind.ASYNC
     return Kind.SERVERLESS if any(each.get("ServerlessConfig") for each in variants) else Kind.REALTIME
