@@ -84,6 +84,16 @@ CONTAINER_VARIABLES = {
     "TORCH_DEVICE": "The device of a TorchScript: `cpu`, `cuda`, `cuda:1`, `mps`; a GPU where PyTorch sees one.",
 }
 
+COMMAND_VARIABLES = {
+    "MLSCALE_BASELINE": "The revision that serves beside the new one.",
+    "MLSCALE_CANDIDATE": "The new revision.",
+    "MLSCALE_DEPLOYMENT": "Name of the deployment.",
+    "MLSCALE_END": "End of the minute that is to be counted, in ISO 8601; it is not in it.",
+    "MLSCALE_METRIC": "Name of the metric.",
+    "MLSCALE_START": "Start of that minute.",
+}
+"""What commands of `rollout` find in their environment."""
+
 METRICS = {
     "mlscale_requests_total": "Requests answered, by revision and HTTP status; revision `none` if no replica answered.",
     "mlscale_request_duration_seconds": "Time from a request's arrival to its answer, waiting and repeats included.",
@@ -319,10 +329,12 @@ def environment() -> str:
     options = dict(_option_variables())
     files = set(SOURCE.rglob("*.py"))
     serving = {each for each in files if "serving" in each.relative_to(SOURCE).parts}
+    commands = {each for each in (SOURCE / "engine" / name for name in ("evidence.py", "gates.py")) if each.exists()}
     # What the supervisor gives its replicas is named outside of serving, and read inside.
     given = CONTAINER_VARIABLES.keys() - VARIABLES.keys()
-    _same("VARIABLES", _variables_read(*files - serving) - options.keys() - given, set(VARIABLES))
+    _same("VARIABLES", _variables_read(*files - serving - commands) - options.keys() - given, set(VARIABLES))
     _same("CONTAINER_VARIABLES", _variables_read(*serving), set(CONTAINER_VARIABLES))
+    _same("COMMAND_VARIABLES", _variables_read(*commands), set(COMMAND_VARIABLES))
     lines = ["# Environment variables", "", MADE, "", "## In place of options", ""]
     lines += ["An option on the command line goes before its variable.", ""]
     lines += ["| variable | option | meaning |", "|---|---|---|"]
@@ -336,6 +348,9 @@ def environment() -> str:
     lines += ["AIP_, MLSCALE_ or SAGEMAKER_; the others it sets in `model.environment`.", ""]
     lines += ["| variable | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in sorted(CONTAINER_VARIABLES.items())]
+    lines += ["", "## Given to commands", "", "Those of `rollout.analysis.custom` in a spec find these:", ""]
+    lines += ["| variable | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {text} |" for name, text in sorted(COMMAND_VARIABLES.items())]
     return "\n".join(lines) + "\n"
 
 

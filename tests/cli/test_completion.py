@@ -66,7 +66,7 @@ def test_runs_are_completed_newest_first(shell: Shell) -> None:
 
 def test_templates_are_completed(shell: Shell) -> None:
     """What `init` can copy."""
-    assert shell.complete("mlscale init ") == ["custom", "onnx", "sagemaker", "sklearn"]
+    assert shell.complete("mlscale init ") == ["custom", "onnx", "sagemaker", "sklearn", "vertex"]
     assert shell.complete("mlscale init sk") == ["sklearn"]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from mlscale.autoscaling.policy import candidate_replicas
 from mlscale.deployment import AT_ONCE, WHOLE, Deployment, Identity, Live, Revision, Role, RolloutWish, ServedRevision
 from mlscale.errors import MlscaleError, NotDeployed, ProviderFailed
 from mlscale.plan.diff import changes
@@ -15,6 +17,7 @@ from mlscale.plan.steps import Step, StepKind
 from mlscale.providers.contract import (
     DONE,
     Answer,
+    BadOfAll,
     Check,
     LogLine,
     LogQuery,
@@ -34,6 +37,7 @@ class Op(StrEnum):
     ADD = "add"
     WAIT = "wait"
     SHIFT = "shift"
+    SHARE = "share"
     DROP = "drop"
     CONFIGURE = "configure"
     DESTROY = "destroy"
@@ -77,10 +81,12 @@ class FakeProvider:
     `polls` is how often a wait says that it goes on. `faults` are by what a step does; one that is not about being
     busy strikes once. `mortal` is the process that calls now. `meanwhile` is called in the middle of each step with
     its key. `deaf_polls` is how many polls get no answer, `forgets` that the next one is told of no such operation,
-    `moves_to` the operation by which a wait goes on after its first poll.
+    `moves_to` the operation by which a wait goes on after its first poll. `per_minute` is how many requests come,
+    `bad` how many of 10,000 fail by the files of what answers, `silent` that no metrics arrive.
     """
 
     name = "fake"
+    lag = timedelta(seconds=30)
     slowest_poll_s = 0.1
     settles_within_s = 5.0
 
@@ -97,6 +103,10 @@ class FakeProvider:
         self.deaf_polls = 0
         self.forgets = False
         self.moves_to = ""
+        self.per_minute = 600
+        self.bad: dict[str, int] = {}
+        self.silent = False
+        self._rows: dict[tuple[datetime, str], BadOfAll] = {}
         self._waited: dict[str, int] = {}
         self._refused: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -147,7 +157,10 @@ class FakeProvider:
         planned: list[Step[object]] = []
         if seen is None:
             planned.append(self._step(Op.CREATE, asked.identity, asked=asked))
-        planned += self._takeover(asked, seen, _keys(planned))
+        if asked.candidate:
+            planned += self._trial(asked, seen, asked.candidate)
+        else:
+            planned += self._takeover(asked, seen, _keys(planned))
         before = _keys(planned)[-1:]
         if seen and any(not each.path.startswith(("revision", "model", "runtime")) for each in changes(asked, seen)):
             planned.append(self._step(Op.CONFIGURE, asked.identity, asked=asked, after=before))
@@ -177,6 +190,18 @@ class FakeProvider:
         planned.append(self._step(Op.SHIFT, asked.identity, revision=revision, after=_keys(planned)[-1:]))
         return planned
 
+    def _trial(self, asked: Deployment, seen: Deployment | None, tried: ServedRevision) -> Sequence[Step[object]]:
+        have = next((each for each in seen.revisions if each.revision.id == tried.revision.id), None) if seen else None
+        if have and (have.share, have.role) == (tried.share, tried.role):
+            return ()
+        name, planned = tried.revision.id, []
+        if have is None:
+            count = candidate_replicas(asked.scaling, seen, tried.share)
+            planned.append(self._step(Op.ADD, asked.identity, revision=name, asked=asked, start_with=count))
+        planned.append(self._step(Op.WAIT, asked.identity, revision=name, after=_keys(planned)))
+        planned.append(self._step(Op.SHARE, asked.identity, revision=name, asked=asked, after=_keys(planned)[-1:]))
+        return planned
+
     def _step(
         self, op: Op, identity: Identity, *, after: tuple[str, ...] = (), destroys: bool = False, **facts: Any
     ) -> Step[object]:
@@ -185,6 +210,7 @@ class FakeProvider:
             Op.ADD: StepKind.CREATE,
             Op.WAIT: StepKind.WAIT,
             Op.SHIFT: StepKind.SHIFT,
+            Op.SHARE: StepKind.SHIFT,
             Op.DROP: StepKind.DELETE,
             Op.CONFIGURE: StepKind.UPDATE,
             Op.DESTROY: StepKind.DELETE,
@@ -296,6 +322,30 @@ class FakeProvider:
         del identity, keep
         return ()
 
+    def shares_that_hold(self, shares: Mapping[str, int]) -> Mapping[str, int]:
+        """Return the shares in whole percents; the first gets what is left."""
+        first, *others = shares
+        whole = {each: shares[each] // 100 * 100 for each in others}
+        return {first: WHOLE - sum(whole.values()), **whole}
+
+    def counts(
+        self, identity: Identity, start: datetime, end: datetime, slow_over_ms: float | None
+    ) -> Sequence[BadOfAll]:
+        """Return what came by the shares of now; what was told once stays as it was."""
+        minute = timedelta(minutes=1)
+        at = start.replace(second=0, microsecond=0)
+        while at + minute <= end - self.lag:
+            for each in self.there[identity].revisions if at >= start else ():
+                copied = each.share if each.role is Role.SHADOW else None
+                requests = self.per_minute * (each.share if copied is None else copied) // WHOLE
+                errors = requests * self.bad.get(each.revision.content.artifact, 0) // WHOLE
+                slow = None if slow_over_ms is None else 0
+                row = BadOfAll(each.revision.id, at, at + minute, requests, errors, slow)
+                if requests and not self.silent:
+                    self._rows.setdefault((at, each.revision.id), row)
+            at += minute
+        return [row for _, row in sorted(self._rows.items()) if row.start >= start and row.end <= end]
+
     def _do(self, call: Call) -> None:
         after = _after(self.there.get(call.identity), call)
         if after is None:
@@ -318,13 +368,25 @@ def _after(seen: Deployment | None, call: Call) -> Deployment | None:
     others = tuple(each for each in seen.revisions if each.revision.id != call.revision)
     match call.op:
         case Op.ADD:
-            stable = (call.asked or _missing(call)).stable
-            if stable is None or len(others) < len(seen.revisions):
+            wanted = (call.asked or _missing(call)).revisions
+            added = next((each for each in wanted if each.revision.id == call.revision), None)
+            if added is None or len(others) < len(seen.revisions):
                 return seen
-            new = ServedRevision(stable.revision, Role.CANDIDATE, 0, Live(call.start_with, 0))
+            new = ServedRevision(added.revision, Role.CANDIDATE, 0, Live(call.start_with, 0))
             return replace(seen, revisions=(*seen.revisions, new))
         case Op.SHIFT:
             return replace(seen, revisions=tuple(_shifted(each, call.revision) for each in seen.revisions))
+        case Op.SHARE:
+            found = {each.revision.id: each for each in (call.asked or _missing(call)).revisions}
+            return replace(
+                seen,
+                revisions=tuple(
+                    replace(each, share=found[each.revision.id].share, role=found[each.revision.id].role)
+                    if each.revision.id in found
+                    else replace(each, share=0, role=Role.RETIRED)
+                    for each in seen.revisions
+                ),
+            )
         case Op.DROP:
             return replace(seen, revisions=others)
         case Op.CONFIGURE:

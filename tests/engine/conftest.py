@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from mlscale.deployment import Deployment
-from mlscale.engine import plans
+from mlscale.engine import plans, rollout
 from mlscale.engine import session as sessions
 from mlscale.engine.apply import Applied
 from mlscale.engine.apply import apply as carry_out
 from mlscale.engine.run import ApplyOptions, Event, Stop
 from mlscale.engine.session import Session, World
 from mlscale.plan.steps import Plan
+from mlscale.state.rollouts import Rollout, Wish
 from mlscale.state.store import Store, open_store
 from tests.doubles.fake_provider import FakeProvider
 from tests.doubles.mortal import Mortal, MortalStore
@@ -97,6 +98,22 @@ class Engine:
         """Plan and carry out, as `mlscale destroy` does."""
         session = self.session(mortal)
         return self.apply(session, plans.destroy_plan(session))
+
+    def ways(self, command: str = "mlscale rollout --auto") -> rollout.Ways:
+        """Return how a test drives a rollout."""
+        return rollout.Ways(replace(PATIENT, command=command), self.events.append, self.stop)
+
+    def put(self, share: int, mortal: Mortal | None = None) -> Rollout:
+        """Put the spec's revision at a share, as `mlscale rollout --canary` does."""
+        return rollout.put(self.session(mortal), share, self.ways())
+
+    def drive(self, mortal: Mortal | None = None) -> Rollout:
+        """Go all steps, as `mlscale rollout --auto` does."""
+        return rollout.drive(self.session(mortal), self.ways())
+
+    def wish(self, what: Wish, mortal: Mortal | None = None) -> Rollout:
+        """Have a wish fulfilled, as `mlscale rollout abort` and the like do."""
+        return rollout.wish(self.session(mortal), what, self.ways())
 
     def apply(self, session: Session, plan: Plan, options: ApplyOptions = PATIENT) -> Applied:
         """Carry out `plan`; what is told goes to `events`."""

@@ -46,7 +46,7 @@ def test_printed_specs_fit_the_schema(block: Any) -> None:
         (("endpoint", "replicas"), 0),
         (("endpoint", "replicas", "min"), "two"),
         (("endpoint", "autoscaling", "target"), {"metric": "cpu"}),
-        (("rollout", "strategy"), "canary"),
+        (("rollout", "strategy"), "canari"),
         (("name",), "Upper"),
     ],
     ids=lambda each: ".".join(each) if isinstance(each, tuple) else "",

@@ -85,6 +85,7 @@ def test_a_plan_has_its_steps_without_payloads() -> None:
         "made_at": "2026-01-01T12:00:00+00:00",
         "made_against": made.made_against,
         "changes": [{"path": "labels.a", "before": None, "after": "y"}],
+        "notes": {},
         "warnings": ["careful"],
         "cost_delta": {"unknown": "no price book"},
         "steps": [

@@ -49,7 +49,8 @@ OVERRIDES = [
     "endpoint.replicas=3", "endpoint.replicas={min: 2}", "name=other", "labels.team=a", "labels[0]=a", "model=",
     "endpoint.autoscaling.target[0].value=7", "endpoint.autoscaling.target[9].value=7", "version=2", "=", "a", "a.b=1",
     "environments.prod=1", "endpoint.kind=async", "sagemaker.role=", "endpoint.machine=ml.a",
-    "local.port=${N}", "local.port=[", "rollout.bake_time=5m", "model.source=\ud800",
+    "local.port=${N}", "local.port=[",
+    "rollout.steps=[1%]", "rollout.analysis.false_alarm=5%", "rollout.bake_time=5m", "model.source=\ud800",
 ]  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def mutants(seed: int, count: int) -> Iterator[Mutant]:
             text = chance.choice((_structural, _structural, _textual, _lines))(text, chance)
         yield Mutant(
             _bytes(text, chance) if chance.random() < 0.1 else text,
-            chance.choice((None,) * 9 + ("prod", "small", "other", "async", "serverless", "gpu")),
+            chance.choice((None,) * 9 + ("prod", "small", "other", "async", "serverless", "gpu", "canary")),
             tuple(chance.choices(OVERRIDES, k=chance.choice((0,) * 8 + (1, 2)))),
         )
 
@@ -188,7 +189,10 @@ def test_mutated_specs_are_specs_or_placed_problems() -> None:
 
 def test_the_mutated_specs_use_every_key() -> None:
     """The mutator starts from specs that have every key of the language, so that a new key is mutated too."""
-    asked = [(FULL, None), *((CLOUD, env) for env in (None, "serverless", "async"))]
+    asked = [
+        *((FULL, env) for env in (None, "canary", "linear", "shadow")),
+        *((CLOUD, env) for env in (None, "serverless", "async")),
+    ]
     asked += [(VERTEX, env) for env in (None, "gpu", "private")]
     specs = [parse(path.read_bytes(), path.name, variables=VARIABLES, env=env) for path, env in asked]
 

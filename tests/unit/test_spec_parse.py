@@ -193,15 +193,49 @@ def test_a_section_that_nothing_carries_out_is_unknown(key: str) -> None:
     assert problems(f"{BASE}{key}: {{}}\n") == [f"7:1: {key} is unknown (known here: {TOP_KEYS})"]
 
 
-def test_what_a_rollout_will_have_later_is_refused() -> None:
-    """A canary, its steps and analysis: each is named."""
-    text = f"{BASE}rollout:\n  strategy: canary\n  steps: [10%]\n  analysis: {{}}\n"
+@pytest.mark.parametrize(
+    ("rollout", "expected"),
+    [
+        ("strategy: canary, steps: [10%, 5%]", "rollout.steps[1] is not valid: 5% is not more than the step before"),
+        (
+            "strategy: canary, steps: [50%, 100%]",
+            "rollout.steps[1] is not valid: it must be less than 100%, which is what a promotion gives",
+        ),
+        ("steps: [20%]", "rollout.steps is not valid: it is for strategy: canary, and this is all_at_once"),
+        ("strategy: linear, mirror: 5%", "rollout.mirror is not valid: it is for strategy: shadow, and this is linear"),
+        (
+            "strategy: rolling, step: 100%",
+            "rollout.step is not valid: it must be less than 100%, or nothing is done step by step",
+        ),
+        (
+            "strategy: canary, analysis: {error_rate: null}",
+            (
+                "rollout.analysis.error_rate is not valid: there must be something to judge by: error_rate, latency or "
+                "custom"
+            ),
+        ),
+        (
+            "strategy: canary, analysis: {error_rate: {no_worse_than_baseline: false}}",
+            (
+                "rollout.analysis.error_rate is not valid: it is judged by nothing: write max, or "
+                "no_worse_than_baseline: true"
+            ),
+        ),
+        (
+            "strategy: canary, analysis: {custom: [{name: latency, command: x}]}",
+            "rollout.analysis.custom[0].name is not valid: latency is there twice",
+        ),
+        (
+            "strategy: canary, analysis: {false_alarm: 0%}",
+            "rollout.analysis.false_alarm is not valid: it must be more than 0% and 100% at most",
+        ),
+    ],
+)
+def test_a_rollout_fits_its_strategy(rollout: str, expected: str) -> None:
+    """What belongs to another strategy is refused, and so is what would judge by nothing."""
+    found = problems(f"{BASE}rollout: {{{rollout}}}\n")
 
-    assert problems(text) == [
-        "8:13: rollout.strategy is not valid: 'canary' is not one of: all_at_once or blue_green",
-        "9:3: rollout.steps is unknown (known here: strategy, bake_time, keep_revisions)",
-        "10:3: rollout.analysis is unknown (known here: strategy, bake_time, keep_revisions)",
-    ]
+    assert [each.partition(": ")[2] for each in found] == [expected]
 
 
 @pytest.mark.parametrize(

@@ -142,10 +142,33 @@ def _planned(sessions: Sequence[Session], *, refresh_runtime: bool) -> list[Job]
 
 def _one(job: Job, wishes: Wishes) -> None:
     from mlscale.cli.console import show
-    from mlscale.cli.running import carry_out
 
-    plan, applied = carry_out(job.session, job.plan, wishes, again=job.again, next_command=job.next_command)
+    plan, applied = _carried_out(job, wishes)
     show(_text(job.session, plan, applied), _facts(applied), wishes.output, no_color=wishes.no_color)
+
+
+def _carried_out(job: Job, wishes: Wishes) -> tuple[Plan, Applied]:
+    """Return what was carried out, and what came of it; a rollout by shares is gone to its end."""
+    from mlscale.cli.running import carry_out
+    from mlscale.engine.plans import is_rollout
+
+    if not is_rollout(job.session, job.plan.asked, job.plan.seen) and not (job.plan.asked and job.plan.asked.candidate):
+        return carry_out(job.session, job.plan, wishes, again=job.again, next_command=job.next_command)
+
+    from mlscale.cli.running import under_way
+    from mlscale.engine.apply import Applied
+    from mlscale.engine.rollout import Ways, drive
+    from mlscale.engine.session import status
+
+    if not wishes.wait:
+        raise UsageError(
+            "a rollout goes on as long as somebody drives it",
+            why=f"--no-wait, and rollout.strategy is {job.session.spec.rollout.strategy}",
+            hint=options.next_command(job.session, "rollout", "--canary", "10"),
+        )
+    with under_way(job.session, wishes) as (run_options, progress, stop):
+        found = drive(job.session, Ways(run_options, progress, stop))
+    return job.plan, Applied("done", status(job.session), found.id)
 
 
 def _several(jobs: Sequence[Job], wishes: Wishes) -> None:
@@ -156,7 +179,6 @@ def _several(jobs: Sequence[Job], wishes: Wishes) -> None:
     """
     from mlscale.cli.console import show
     from mlscale.cli.outcome import facts_of
-    from mlscale.cli.running import carry_out
 
     rows: list[dict[str, Any]] = []
     failure: MlscaleError | None = None
@@ -167,7 +189,7 @@ def _several(jobs: Sequence[Job], wishes: Wishes) -> None:
             words = f"{job.session.spec_path}: not begun, because one before it failed"
         else:
             try:
-                plan, applied = carry_out(job.session, job.plan, wishes, again=job.again, next_command=job.next_command)
+                plan, applied = _carried_out(job, wishes)
             except MlscaleError as error:
                 failure = error
                 rows.append({**row, "outcome": "failed", "error": facts_of(error)})

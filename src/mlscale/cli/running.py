@@ -123,6 +123,17 @@ def carry_out(
 
 
 def _applied(session: Session, plan: Plan, wishes: Wishes, spent_s: float, by: Carrier) -> Applied:
+    with under_way(session, wishes, spent_s) as (options, progress, stop):
+        return by(session, plan, options, tell=progress, stop=stop)
+
+
+@contextmanager
+def under_way(session: Session, wishes: Wishes, spent_s: float = 0.0) -> Iterator[tuple[ApplyOptions, Progress, Stop]]:
+    """Give what a run needs: its options, where it tells what happens, and what a signal stops it by.
+
+    Raises:
+        TimedOut: the user's time was over before another run let go of the lease.
+    """
     options = ApplyOptions(
         command=wishes.command,
         wait=wishes.wait,
@@ -133,7 +144,7 @@ def _applied(session: Session, plan: Plan, wishes: Wishes, spent_s: float, by: C
     stop = Stop()
     try:
         with _signals(stop, progress), progress.running():
-            return by(session, plan, options, tell=progress, stop=stop)
+            yield options, progress, stop
     except LeaseHeld as error:
         if options.timeout_s is None or options.timeout_s >= options.lease_wait_s:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,10 +28,19 @@ class Applied:
     run_id: str
 
 
-def apply(session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable[[Event], None], stop: Stop) -> Applied:
+def apply(
+    session: Session,
+    plan: Plan,
+    options: ApplyOptions,
+    *,
+    tell: Callable[[Event], None],
+    stop: Stop,
+    held: Held | None = None,
+) -> Applied:
     """Carry out `plan` under the lease, read back what came of it, and say so.
 
-    A plan without steps changes nothing. When the change does not hold, what was there before is put back.
+    A plan without steps changes nothing. When the change does not hold, what was there before is put back. `held` is
+    the lease of whoever has it already, and keeps it.
 
     Raises:
         LeaseHeld: another run is changing the deployment.
@@ -45,7 +55,9 @@ def apply(session: Session, plan: Plan, options: ApplyOptions, *, tell: Callable
     if not plan.steps and not_ended_well(session.store, name) is None:
         return Applied("unchanged", _verified(session, plan, plan.seen), run_id)
     limit = None if options.timeout_s is None else clock.monotonic() + options.timeout_s
-    with leased(session, run_id, options, tell, stop) as lease:
+    with nullcontext(held) if held else leased(session, run_id, options, tell, stop) as lease:
+        if held:
+            held.advance()
         refuse_stale(session, plan)
         journal = Journal(session.store, name, run_id, lease.fence, clock)
         begun = left_open(session.store, name, cut_off) if cut_off else {}

@@ -9,14 +9,17 @@ from functools import cache
 from pathlib import Path
 from shlex import split
 
-from mlscale.deployment import WHOLE, Deployment, Role, RolloutWish, Scaling, ServedRevision
+from mlscale.deployment import AT_ONCE, WHOLE, Deployment, Revision, Role, RolloutWish, Scaling, ServedRevision
 from mlscale.engine.session import Session, World, open_session
 from mlscale.errors import NotDeployed, PlanStale, Unsupported, UsageError
 from mlscale.plan import make, planfile
+from mlscale.plan.diff import share_text
 from mlscale.plan.steps import Plan
 from mlscale.providers import artifact
 from mlscale.providers.contract import Refusal
-from mlscale.spec.resolve import Digests, deployment_of, ignored_by, wish_of
+from mlscale.quantities import duration_text
+from mlscale.spec.model import Spec
+from mlscale.spec.resolve import Digests, deployment_of, ignored_by, is_driven, shares_of, wish_of
 from mlscale.state import revisions
 from mlscale.state.journal import not_ended_well
 
@@ -74,15 +77,124 @@ def _read_together(sessions: Mapping[int, Session]) -> Mapping[int, Deployment |
 
 
 def _plan_from(session: Session, files: _Files, seen: Deployment | None, *, refresh_runtime: bool) -> Plan:
-    asked = _asked_of(session, files, seen, refresh_runtime=refresh_runtime)
     wish = wish_of(session.spec)
-    _refuse_unsupported(session, asked, seen)
-    asked = session.provider.pinned(asked, None if refresh_runtime else seen)
+    asked = _pinned(session, files, seen, refresh_runtime=refresh_runtime)
+    if seen and is_rollout(session, asked, seen):
+        return _next_of_rollout(session, asked, seen)
     steps = session.provider.steps(asked, seen, wish)
     if steps:
         session.provider.preflight(asked, seen)
     warnings = (*ignored_by(session.spec), *_warnings(session))
     return make.plan(asked, seen, steps, now=session.world.clock.now(), warnings=warnings)
+
+
+def _pinned(session: Session, files: _Files, seen: Deployment | None, *, refresh_runtime: bool) -> Deployment:
+    """Return what the spec asks for as the provider will hold it."""
+    asked = _asked_of(session, files, seen, refresh_runtime=refresh_runtime)
+    _refuse_unsupported(session, asked, seen, wish_of(session.spec))
+    return session.provider.pinned(asked, None if refresh_runtime else seen)
+
+
+def is_rollout(session: Session, asked: Deployment | None, seen: Deployment | None) -> bool:
+    """Return whether what is asked for takes over by shares that mlscale goes through, one after the other."""
+    before, after = (each.stable if each else None for each in (seen, asked))
+    moves = bool(before and after and before.revision.id != after.revision.id)
+    return moves and is_driven(session.spec)
+
+
+def _next_of_rollout(session: Session, asked: Deployment, seen: Deployment) -> Plan:
+    """Return the plan to the share that comes next; what comes after it is a note, because it rests on evidence."""
+    new, stable = asked.stable, seen.stable
+    if new is None or stable is None:
+        raise TypeError("a rollout leads from one revision to another")
+    here = next((each.share for each in seen.revisions if each.revision.id == new.revision.id), 0)
+    left = [each for each in shares_of(session.spec) if each > here]
+    rollout = session.spec.rollout
+    role = Role.SHADOW if rollout.strategy == "shadow" else Role.CANDIDATE
+    plan = (
+        trial_plan(session, asked, seen, replace(new, role=role, share=left[0]), stable=stable.revision)
+        if left
+        else promotion_plan(session, asked, seen)
+    )
+    return replace(plan, notes={"rollout": rollout_text(session.spec, left)}, warnings=ignored_by(session.spec))
+
+
+def rollout_text(spec: Spec, left: Sequence[int]) -> str:
+    """Return what a rollout does beyond its next step, who drives it and why, how long it takes, and what it costs."""
+    rollout = spec.rollout
+    interval = duration_text(rollout.interval)
+    if rollout.strategy == "shadow":
+        way = f"copies of {share_text(left[0])} of the requests for {interval} at least" if left else "the verdict"
+    else:
+        way = ", ".join(f"{share_text(each)} for {interval} at least" for each in left) or "the verdict"
+    return (
+        f"{way}, then 100% if it is shown to be no worse; by weights: mlscale shifts them and compares both revisions, "
+        f"and takes the new one back as soon as it is shown to be worse; within {duration_text(rollout.deadline)}; "
+        "what both cost meanwhile is unknown: no price book"
+    )
+
+
+def wanted(session: Session, seen: Deployment | None) -> Deployment:
+    """Return what the spec asks for as the provider will hold it; what is `seen` of it stays.
+
+    Raises:
+        Unsupported: the provider can't do it.
+        UsageError: a file that the spec names is missing.
+    """
+    return _pinned(session, _files_of(session), seen, refresh_runtime=False)
+
+
+def trial_plan(
+    session: Session, asked: Deployment, seen: Deployment, candidate: ServedRevision, *, stable: Revision
+) -> Plan:
+    """Return the plan to `candidate` beside the stable revision, which keeps its scaling and everything else.
+
+    Args:
+        session: the spec's session.
+        asked: what the spec asks for, as `wanted` gives it; its files and settings are the candidate's.
+        seen: what is there.
+        candidate: the candidate, with its role and share.
+        stable: the revision that serves beside it.
+
+    Raises:
+        NotDeployed: the stable revision is not there.
+        Unsupported: the provider can't hold both.
+    """
+    before = make.back_to_stable(seen)
+    served = before.stable if before else None
+    if before is None or served is None or served.revision.id != stable.id:
+        why = f"revision {stable.id} was there when the rollout began, and is not"
+        raise NotDeployed("the stable revision is gone", why=why, hint="mlscale rollout abort, or mlscale deploy")
+    rest = WHOLE if candidate.role is Role.SHADOW else WHOLE - candidate.share
+    both = replace(
+        before,
+        revisions=(replace(served, share=rest), candidate),
+        scaling=standing_scaling(session, seen) or seen.scaling,
+        sources=asked.sources,
+    )
+    _refuse_unsupported(session, both, seen, AT_ONCE)
+    steps = session.provider.steps(both, seen, AT_ONCE)
+    if steps and all(each.revision.id != candidate.revision.id for each in seen.revisions):
+        session.provider.preflight(asked, seen)
+    return make.plan(both, seen, steps, now=session.world.clock.now())
+
+
+def promotion_plan(session: Session, asked: Deployment, seen: Deployment) -> Plan:
+    """Return the plan that gives the candidate everything, with all that the spec asks for; the stable one goes."""
+    return make.plan(asked, seen, session.provider.steps(asked, seen, AT_ONCE), now=session.world.clock.now())
+
+
+def abort_plan(session: Session, seen: Deployment) -> Plan:
+    """Return the plan back to the stable revision alone; the candidate goes.
+
+    Raises:
+        NotDeployed: there is none.
+    """
+    asked = make.back_to_stable(seen)
+    if asked is None:
+        raise NotDeployed("there is no stable revision to go back to", why=str(session.identity), hint="mlscale deploy")
+    asked = replace(asked, scaling=standing_scaling(session, seen) or seen.scaling)
+    return make.plan(asked, seen, session.provider.steps(asked, seen, AT_ONCE), now=session.world.clock.now())
 
 
 def destroy_plan(session: Session) -> Plan:
@@ -231,8 +343,8 @@ def refusals_of(session: Session) -> Sequence[Refusal]:
     return session.provider.abilities(asked_for(session, None), None, wish_of(session.spec))
 
 
-def _refuse_unsupported(session: Session, asked: Deployment, seen: Deployment | None) -> None:
-    refusals = session.provider.abilities(asked, seen, wish_of(session.spec))
+def _refuse_unsupported(session: Session, asked: Deployment, seen: Deployment | None, wish: RolloutWish) -> None:
+    refusals = session.provider.abilities(asked, seen, wish)
     if refusals:
         raise Unsupported(
             f"{session.provider.name} can't do what the spec asks",

@@ -26,6 +26,9 @@ TRIES, MOST_TRIES = 5, 30
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 POLL_EVERY_S = 0.1
+LONGEST_SLEEP_S = 2.0
+"""How long nobody looks whether the run shall stop."""
+
 POLLS_GROW_BY = 1.5
 """Looks at work that goes on get rarer, up to the provider's `slowest_poll_s`: short work is seen to end soon, and long
 work is not asked about all the time."""
@@ -240,7 +243,7 @@ class Run:
             if outcome.detail != told:
                 told = outcome.detail
                 self.say("progress", step.key, step.subject, told)
-            self._clock.sleep(pause)
+            self._sleep(step, pause)
             pause = rarer(pause, self._provider)
             known = outcome.operation
             try:
@@ -255,6 +258,14 @@ class Run:
             if outcome.operation and outcome.operation != known:  # begun anew, as on the next machine of a list
                 self._journal.began(step.key, outcome.operation)
         return outcome
+
+    def _sleep(self, step: Step[object], seconds: float) -> None:
+        """Return after that time, or raise soon after somebody wants the run to stop."""
+        while seconds > LONGEST_SLEEP_S:
+            self._clock.sleep(LONGEST_SLEEP_S)
+            self._checkpoint(step)
+            seconds -= LONGEST_SLEEP_S
+        self._clock.sleep(seconds)
 
     def _confirm(self, step: Step[object]) -> None:
         """Return when `step` is seen to be done; what was only said to be done must not let the next step destroy.

@@ -54,6 +54,7 @@ def plan(made: Plan) -> dict[str, Any]:
         "made_at": data(made.made_at),
         "made_against": made.made_against,
         "changes": data(made.changes),
+        "notes": dict(made.notes),
         "warnings": list(made.warnings),
         "cost_delta": data(cost_sum([step.cost_delta for step in made.steps])),
         "steps": [_step(step) for step in made.steps],

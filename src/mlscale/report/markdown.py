@@ -21,6 +21,7 @@ def plan(made: Plan, *, title: str) -> str:
         what = _plain(f"{step.subject}{marks(step)}")
         lines.append(f"| {MARKS[step.kind].strip()} | {act(step)} | {what} | {'<br>'.join(map(_change, shown))} |")
     lines += ["", f"Cost: {_plain(cost_text([step.cost_delta for step in made.steps]))}"]
+    lines += [f"\n{_plain(topic.capitalize())}: {_plain(note)}" for topic, note in made.notes.items()]
     lines += [f"\n**Warning:** {_plain(warning)}" for warning in made.warnings]
     return "\n".join(lines) + "\n"
 

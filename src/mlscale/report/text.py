@@ -35,6 +35,7 @@ def plan(made: Plan, *, next_command: str) -> str:
         return "No changes: what is there is what the spec asks for."
     rows = [line for step in made.steps for line in _step_lines(step)]
     rows += [line for warning in made.warnings for line in _hanging("  ! warning", warning)]
+    rows += [line for topic, note in made.notes.items() for line in _hanging(f"    {topic:<9}", note)]
     rows += _hanging("    cost", cost_text([step.cost_delta for step in made.steps]))
     rows.append(f"{_count_text(len(made.steps))}: {next_command}")
     return "\n".join(rows)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from mlscale.deployment import (
+    AT_ONCE,
     TO_BUILD,
     WHOLE,
     Auxiliary,
@@ -56,8 +57,45 @@ def identity_of(spec: Spec) -> Identity:
 
 
 def wish_of(spec: Spec) -> RolloutWish:
-    """Return how a new revision shall take over."""
-    return RolloutWish(spec.rollout.strategy, spec.rollout.bake_time)
+    """Return how a new revision shall take over by what the provider does; at once where mlscale goes the steps."""
+    rollout = spec.rollout
+    match rollout.strategy:
+        case "all_at_once" | "blue_green":
+            return RolloutWish(rollout.strategy, rollout.bake_time)
+        case "rolling":
+            return RolloutWish("rolling", steps=(_basis_points(rollout.step),), interval=rollout.interval)
+        case "canary" | "linear" if rollout.driver == "native":
+            return RolloutWish(rollout.strategy, steps=shares_of(spec), interval=rollout.interval)
+        case _:
+            return AT_ONCE
+
+
+def is_driven(spec: Spec) -> bool:
+    """Return whether mlscale goes the steps of a rollout itself."""
+    return bool(shares_of(spec)) and wish_of(spec) == AT_ONCE
+
+
+def shares_of(spec: Spec) -> tuple[int, ...]:
+    """Return the shares, in basis points, that a new revision gets before all; none where it takes over at once.
+
+    Of a shadow it is the share of the requests that it gets copies of.
+    """
+    rollout = spec.rollout
+    match rollout.strategy:
+        case "canary":
+            return tuple(_basis_points(each) for each in rollout.steps)
+        case "linear":
+            step = _basis_points(rollout.step)
+            return tuple(range(step, WHOLE, step))
+        case "shadow":
+            return (_basis_points(rollout.mirror),)
+        case _:
+            return ()
+
+
+def _basis_points(percent: float) -> int:
+    """Return a percentage in basis points, one at least."""
+    return max(1, round(percent * 100))
 
 
 def deployment_of(spec: Spec, digests: Digests, sources: Mapping[str, str]) -> Deployment:

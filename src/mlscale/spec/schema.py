@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from mlscale.quantities import duration_text
+from mlscale.quantities import duration_text, percent_text
 from mlscale.spec.fields import MOST_REPLICAS
 from mlscale.spec.model import Spec
 
@@ -24,8 +24,12 @@ _NARROW = frozenset({"const", "enum", "pattern", "minLength", "maxLength"})
 
 class _Generator(GenerateJsonSchema):
     def encode_default(self, dft: Any) -> Any:
-        """Return a default as a user writes it."""
-        return duration_text(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+        """Return a default as a user writes it; one that has a fraction is a percentage."""
+        if isinstance(dft, timedelta):
+            return duration_text(dft)
+        if isinstance(dft, float):
+            return percent_text(dft)
+        return [self.encode_default(each) for each in dft] if isinstance(dft, tuple) else super().encode_default(dft)
 
 
 def json_schema() -> dict[str, Any]:

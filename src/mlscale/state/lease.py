@@ -113,6 +113,17 @@ class Held:
             if not self.lost:
                 self._renewed = asked_at
 
+    def advance(self) -> None:
+        """Take the next fence: another run begins under the same lease, and its journal comes after the one before.
+
+        Raises:
+            LeaseLost: another run holds the lease.
+        """
+        with self._lock:
+            self.lost = self.lost or not self._written({"fence": self._file.fence + 1})
+            self.fence = self._file.fence
+        self.check(0.0)
+
     def release(self) -> None:
         """Let go; doing it twice, or after a loss, is harmless.
 
@@ -134,7 +145,9 @@ class Held:
             # A write whose answer was lost has changed the version; nobody else writes our fence with our name.
             found = self._store.get(self._path)
             file = _parsed(found, self._path)
-            if found is None or file is None or (file.fence, file.owner) != (self.fence, self._file.owner):
+            if found is None or file is None or file.owner != self._file.owner:
+                return False
+            if file.fence not in (self.fence, after.fence):
                 return False
             version = self._store.replace(self._path, _bytes(after), found.version)
         if version is None:
