@@ -5,14 +5,16 @@ Each `converge` ends with an empty plan and with what was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
-from mlscale.deployment import AT_ONCE, WHOLE, Role, RolloutWish
-from mlscale.errors import RolledBack
+from mlscale.deployment import AT_ONCE, WHOLE, Deployment, Role, RolloutWish
+from mlscale.errors import ProviderFailed, RolledBack
+from mlscale.providers.contract import Work
 from mlscale.providers.sagemaker import permissions
 from tests.doubles.aws import Double
 from tests.e2e.sagemaker.account import BUCKET
@@ -254,6 +256,152 @@ def test_a_run_cut_off_after_any_step_goes_on(here: Tried, goal: str) -> None:
         ((version, role, _, slot),) = here.roles()
         assert (version, role) == ("v1", "stable")
         assert here.bounds() == {slot: (2, 10)}
+
+
+CHANGES = r"(sagemaker|application-autoscaling|cloudwatch)\.(Create|Update|Delete|Put|Register|Deregister|Add)"
+Wanted: TypeAlias = Callable[[Tried], Deployment | None]
+GOALS: Mapping[str, tuple[Wanted, Wanted]] = {
+    "a candidate": (lambda _: None, lambda here: here.beside(1, 2, 1000)),
+    "another candidate": (lambda here: here.beside(1, 2, 1000), lambda here: here.beside(1, 3, 2000)),
+    "a larger share": (lambda here: here.beside(1, 2, 1000), lambda here: here.beside(1, 2, 5000)),
+    "a promotion": (lambda here: here.beside(1, 2, 1000), lambda here: here.version(2)),
+    "giving up": (lambda here: here.beside(1, 2, 5000), lambda here: here.version(1)),
+}
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_a_run_cut_off_after_any_change_goes_on(here: Tried, goal: str) -> None:
+    """A call that changes something has its effect and no answer, and nothing comes after it: again, it converges.
+
+    What carries traffic when it goes on is counted anew, so the candidate may have more instances or fewer, and the
+    stable one never fewer.
+    """
+    start, end = (asked(here) for asked in GOALS[goal])
+    if start is not None:
+        here.converge(start)
+    assert end is not None
+    here.double.post("save")
+    here.converge(end)
+    wanted, counts = (here.roles(), here.alarms()), here.counts()
+    nth = 0
+    while True:
+        nth += 1
+        here.double.post("restore")
+        fault = {"operation": CHANGES, "kind": "drop_after_commit", "nth": nth, "times": 1}
+        here.double.post("faults", rules=[fault])
+        try:
+            for step in here.steps(end):
+                here.do(step)
+        except ProviderFailed:
+            here.double.post("faults", rules=[])
+            here.seen()
+            here.converge(end)
+            assert (here.roles(), here.alarms()) == wanted, nth
+            assert here.bounds().keys() == counts.keys(), nth
+            stable = wanted[0][0][3]
+            assert all(10 >= count >= (counts[slot] if slot == stable else 1) for slot, count in here.counts().items())
+        else:
+            break
+    assert nth > len(here.steps(end))
+
+
+def test_a_promotion_under_way_can_be_taken_back(here: Tried) -> None:
+    """What serves comes back with as many instances as it had, not with those that it once began with."""
+    here.converge(here.beside(1, 2, 1000))
+    here.double.post("settings", delay_s=2.0)
+    for step in here.steps(here.version(2)):
+        if step.key == "endpoint/wait":
+            break
+        here.do(step)
+
+    steps = here.steps(here.version(1))
+    here.double.post("settings", delay_s=0.02)
+    for step in steps:
+        here.do(step)
+
+    assert here.roles() == [("v1", "stable", WHOLE, "a")]
+    assert here.counts() == {"a": 6}
+    assert here.bounds() == {"a": (2, 10)}
+    assert [each.key for each in here.steps(here.version(1))] == []
+
+
+def test_the_same_command_again_waits_for_the_update_that_it_began(here: Tried) -> None:
+    """Autoscaling has moved meanwhile, and the endpoint is not updated a second time for it."""
+    here.double.post("settings", delay_s=2.0)
+    for step in here.steps(here.beside(1, 2, 5000)):
+        if step.key == "endpoint/wait":
+            break
+        here.do(step)
+    here.double.post("move", endpoint="reviews", variant="a", count=9)
+    here.double.delete("journal")
+
+    steps = here.steps(here.beside(1, 2, 5000))
+    here.double.post("settings", delay_s=0.02)
+    for step in steps:
+        here.do(step)
+
+    assert "UpdateEndpoint" not in here.calls()
+    assert here.roles() == [("v1", "stable", 5000, "a"), ("v2", "candidate", 5000, "b")]
+
+
+def test_traffic_waits_for_what_goes_on_at_the_endpoint(here: Tried) -> None:
+    """Autoscaling and AWS change it as they like, and SageMaker takes one change at a time."""
+    here.converge(here.beside(1, 2, 1000))
+    *_, shift, _ = here.steps(here.beside(1, 2, 2000))
+    here.double.post("settings", delay_s=0.5)
+    here.double.post("script", endpoint="reviews", on="now", outcome="system_updating")
+
+    outcome = here.provider.perform(shift, lambda text: None)  # noqa: ARG005
+    sent = "UpdateEndpointWeightsAndCapacities" in here.calls()[-1:]
+    here.do(shift)
+
+    assert (outcome.work, sent) == (Work.RUNNING, False)
+    assert here.provider.is_done(shift)
+    assert [each[2] for each in here.roles()] == [8000, 2000]
+
+
+@pytest.mark.parametrize("outcome", ["fail", "rollback"])
+def test_traffic_that_sagemaker_does_not_shift_is_an_error(here: Tried, outcome: str) -> None:
+    """It takes the weights and goes back to the old ones."""
+    here.converge(here.beside(1, 2, 1000))
+    *_, shift, _ = here.steps(here.beside(1, 2, 1100))
+    here.double.post("script", endpoint="reviews", on="weights", outcome=outcome, reason="capacity")
+
+    with pytest.raises(ProviderFailed) as caught:
+        here.do(shift)
+
+    assert caught.value.what == "SageMaker did not shift the traffic"
+    assert "InsufficientInstanceCapacity" in caught.value.why
+    assert [each[2] for each in here.roles()] == [9000, 1000]
+    here.converge(here.beside(1, 2, 1100))
+
+
+def test_a_candidate_that_does_not_start_leaves_the_stable_one_alone(here: Tried) -> None:
+    """The error has SageMaker's reason; nobody's traffic has moved, and the same again is tried anew."""
+    before = here.counts(), here.bounds(), here.alarms()
+    here.double.post("script", endpoint="reviews", on="update", outcome="rollback", reason="ping")
+    asked = here.beside(1, 2, 1000)
+
+    with pytest.raises(RolledBack) as caught:
+        _all_of(here, asked)
+
+    assert "did not pass the ping health check" in caught.value.why
+    assert here.roles() == [("v1", "stable", WHOLE, "a")]
+    assert (here.counts(), here.bounds(), here.alarms()) == before
+    here.converge(asked)
+
+
+def _all_of(here: Tried, asked: Deployment) -> None:
+    for step in here.steps(asked):
+        here.do(step)
+
+
+def test_many_are_read_as_one_is(here: Tried) -> None:
+    """Lists of the whole account tell the same of two variants."""
+    here.converge(here.beside(1, 2, 1000))
+    identity = here.version(1).identity
+
+    assert here.provider.read_all([identity] * 4) == [here.provider.read(identity)] * 4
 
 
 def test_everything_is_taken_down_also_beside_a_candidate(here: Tried) -> None:

@@ -14,6 +14,7 @@ from mlscale.providers.sagemaker import requests, scaling
 BROKEN = "UpdateRollbackFailed"
 """The state of an endpoint of whose variants nothing can be said."""
 
+COUNT = "InitialInstanceCount"
 VARIANTS, SHADOWS = "ProductionVariants", "ShadowProductionVariants"
 
 
@@ -56,12 +57,13 @@ def _places(asked: Deployment, seen: Deployment | None) -> Iterator[Place]:
         return
     found = found_of(stable, seen)
     slot = found.metric_dimension if found else seen.facts.get("slot", requests.SLOT) if seen else requests.SLOT
-    yield Place(slot, stable, _kept(asked, seen, found), starting_replicas(asked.scaling, seen))
+    count = starting_replicas(asked.scaling, seen)
+    yield Place(slot, stable, _kept(asked, seen, found, count), count)
     if candidate:
         found = found_of(candidate, seen)
         name = found.metric_dimension if found else free_slot({*slots, slot})
         count = candidate_replicas(asked.scaling, seen, candidate.share)
-        yield Place(name, candidate, _kept(asked, seen, found), count)
+        yield Place(name, candidate, _kept(asked, seen, found, count), count)
 
 
 def found_of(served: ServedRevision, seen: Deployment | None) -> ServedRevision | None:
@@ -76,12 +78,40 @@ def found_of(served: ServedRevision, seen: Deployment | None) -> ServedRevision 
     )
 
 
-def _kept(asked: Deployment, seen: Deployment | None, found: ServedRevision | None) -> Mapping[str, Any] | None:
+def _kept(
+    asked: Deployment, seen: Deployment | None, found: ServedRevision | None, count: int
+) -> Mapping[str, Any] | None:
+    """Return a variant as it is there, None if it must be made.
+
+    One that is gone when a change that goes on has ended comes back with as many instances as it has now, not as it
+    began with.
+    """
     if seen is None or found is None or seen.facts.get("status") == BROKEN:
         return None
     if seen.kind is not asked.kind or dict(seen.settings) != dict(asked.settings):
         return None
-    return variants_in(seen).get(found.metric_dimension)
+    variant = variants_in(seen).get(found.metric_dimension)
+    coming = variants_coming(seen)
+    if variant and coming and found.metric_dimension not in coming and COUNT in variant:
+        return {**variant, COUNT: max(1, count)}
+    return variant
+
+
+def is_leaving(seen: Deployment) -> bool:
+    """Return whether an endpoint that is there is on its way to another arrangement, or back from there."""
+    return seen.facts.get("status") != "Creating" and seen.pending not in (None, seen.facts.get("config"))
+
+
+def variants_coming(seen: Deployment) -> Mapping[str, Mapping[str, Any]]:
+    """Return each variant of the arrangement that the endpoint is on its way to; none where it is on none."""
+    return _by_name(seen.facts.get("coming", "{}"))
+
+
+def as_coming(variant: Mapping[str, Any], seen: Deployment | None) -> Mapping[str, Any]:
+    """Return a new variant with the count that it is just being made with, so that it is not made twice."""
+    coming = variants_coming(seen).get(variant["VariantName"], {}) if seen else {}
+    same = {**variant, COUNT: coming.get(COUNT)} == coming
+    return coming if same else variant
 
 
 def free_slot(used: set[str]) -> str:
@@ -97,7 +127,11 @@ def text_of(config: Mapping[str, Any]) -> str:
 
 def variants_in(seen: Deployment) -> Mapping[str, Mapping[str, Any]]:
     """Return each variant of the arrangement that serves by its name, as it was asked for."""
-    found = json.loads(seen.facts.get("variants", "{}"))
+    return _by_name(seen.facts.get("variants", "{}"))
+
+
+def _by_name(text: str) -> dict[str, Mapping[str, Any]]:
+    found = json.loads(text)
     return {each["VariantName"]: each for key in (VARIANTS, SHADOWS) for each in found.get(key, ())}
 
 

@@ -9,7 +9,8 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, TypeAlias
 
-from mlscale.deployment import Content, Deployment, Kind
+from mlscale.autoscaling.policy import candidate_replicas
+from mlscale.deployment import Content, Deployment, Kind, ServedRevision
 from mlscale.errors import MlscaleError, NoCapacity, Unsupported, WrongCredentials
 from mlscale.providers.calling import together
 from mlscale.providers.contract import Check
@@ -75,7 +76,7 @@ def refuse_unready(client: Client, asked: Deployment, seen: Deployment | None, u
         return
     if _is_new(asked, seen):
         looks = _looks(client, asked, seen, uploads)
-    elif asked.scaling.min > _running(asked, seen):
+    elif asked.scaling.min > _running(_content(asked).machine, seen):
         looks = [_quota_look(client, asked, seen)]
     else:
         return
@@ -264,12 +265,21 @@ def _machines(client: Client, asked: Deployment, seen: Deployment | None) -> Seq
         "service-quotas", "list_service_quotas", "Quotas", ServiceCode="sagemaker", MaxResults=LARGEST_PAGE
     )
     quotas = {each["QuotaName"]: each for each in listed}
-    machines = _content(asked).machine
+    found: list[Look] = []
+    for machines in dict.fromkeys(each.revision.content.machine for each in asked.revisions):
+        found += _kept_in_quota(asked, seen, machines, quotas)
+    return found
+
+
+def _kept_in_quota(
+    asked: Deployment, seen: Deployment | None, machines: Sequence[str], quotas: Mapping[str, Mapping[str, Any]]
+) -> Sequence[Look]:
+    """Return whether the quotas of machine types that are fallbacks of each other are enough for who runs on them."""
     found = [_machine(asked, machine, quotas.get(QUOTA.format(machine))) for machine in machines]
     if any(QUOTA.format(machine) not in quotas for machine in machines):
         return found
-    running = _running(asked, seen)
-    start = max(1, asked.scaling.min, min(asked.scaling.max, running))
+    running = _running(machines, seen)
+    start = sum(_start(asked, seen, each) for each in asked.revisions if each.revision.content.machine == machines)
     needed = start + running if _is_new(asked, seen) else start
     limit = int(sum(quotas[QUOTA.format(machine)]["Value"] for machine in machines))
     if needed <= limit:
@@ -280,6 +290,14 @@ def _machines(client: Client, asked: Deployment, seen: Deployment | None) -> Seq
     quota = quotas[QUOTA.format(machines[0])]
     stops = NoCapacity("an AWS quota is too small", why=why, hint=_increase(asked, quota, needed))
     return [replace(found[0], stops=stops), *found[1:]]
+
+
+def _start(asked: Deployment, seen: Deployment | None, served: ServedRevision) -> int:
+    """Return how many instances a revision starts with."""
+    if served is asked.candidate:
+        return candidate_replicas(asked.scaling, seen, served.share)
+    running = _running(served.revision.content.machine, seen)
+    return max(1, asked.scaling.min, min(asked.scaling.max, running))
 
 
 def _machine(asked: Deployment, machine: str, quota: Mapping[str, Any] | None) -> Look:
@@ -352,14 +370,18 @@ def _is_new(asked: Deployment, seen: Deployment | None) -> bool:
     """Return whether instances are started that are not there, under another Model or another arrangement."""
     if seen is None or seen.stable is None or asked.stable is None:
         return True
-    return asked.stable.revision.id != seen.stable.revision.id or asked.settings != seen.settings
+    there = {each.revision.id for each in seen.revisions}
+    return (
+        asked.stable.revision.id != seen.stable.revision.id
+        or asked.settings != seen.settings
+        or any(each.revision.id not in there for each in asked.revisions)
+    )
 
 
-def _running(asked: Deployment, seen: Deployment | None) -> int:
-    """Return how many instances of the asked machine types run for this deployment."""
-    wanted = set(_content(asked).machine)
+def _running(machines: Sequence[str], seen: Deployment | None) -> int:
+    """Return how many instances of these machine types run for this deployment."""
     return sum(
         served.live.desired
         for served in (seen.revisions if seen else ())
-        if served.live and set(served.revision.content.machine) <= wanted
+        if served.live and set(served.revision.content.machine) <= set(machines)
     )

@@ -119,8 +119,9 @@ def raw_of(client: Client, name: str, uploads: str = "") -> Raw | None:
         lambda: tags_of(client, _arn("endpoint", endpoint)),
         lambda: our_alarms(client, name),
         lambda: dashboard_of(client, name),
+        lambda: _coming(client, endpoint),
     )
-    config, tags, alarms, dashboard = parts
+    config, tags, alarms, dashboard, coming = parts
     _refuse_others("endpoint", name, name, tags)
     variants, slots = variants_in(config), _slots(config, endpoint)
     more: list[Any] = together(
@@ -132,11 +133,19 @@ def raw_of(client: Client, name: str, uploads: str = "") -> Raw | None:
         endpoint=endpoint,
         tags=tags,
         config=config,
+        coming=coming,
         models={model["ModelName"]: (model, its_tags) for each in models if each for model, its_tags in [each]},
         scaling=dict(zip(slots, seen, strict=True)),
         alarms=alarms,
         dashboard=dashboard,
     )
+
+
+def _coming(client: Client, endpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the arrangement that an endpoint is on its way to, None if it is on none."""
+    name = endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+    is_other = name and name != _config_name(endpoint)
+    return described(client, "endpoint-config", name) if is_other else None
 
 
 def variants_in(config: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
@@ -174,6 +183,7 @@ class _Serving:
 
     endpoint: dict[str, Any]
     config: dict[str, Any] | None
+    coming: dict[str, Any] | None
     models: Sequence[dict[str, Any]]
 
 
@@ -184,7 +194,7 @@ def _serving(client: Client, name: str) -> _Serving | None:
     config = described(client, "endpoint-config", _config_name(endpoint))
     wanted = {each["ModelName"] for each in variants_in(config) if "ModelName" in each}
     models = [described(client, "model", each) for each in sorted(wanted)]
-    return _Serving(endpoint, config, [each for each in models if each])
+    return _Serving(endpoint, config, _coming(client, endpoint), [each for each in models if each])
 
 
 class _Listed:
@@ -240,6 +250,7 @@ class _Listed:
             endpoint=served.endpoint,
             tags=tags,
             config=served.config,
+            coming=served.coming,
             models={each["ModelName"]: (each, self._tags_of(each["ModelArn"])) for each in served.models},
             scaling={
                 slot: self._scaling(name, slot, served.endpoint, alarms, tags)

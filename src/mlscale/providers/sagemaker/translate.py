@@ -226,13 +226,15 @@ Payload: TypeAlias = (
 class Raw:
     """What the cloud answered about one deployment, as it came.
 
-    `endpoint` is None where there is none, `config` where its arrangement was deleted. `models` are by name, each with
-    its tags, `scaling` by the variants that it is of; `left` are names of what is ours without an endpoint.
+    `endpoint` is None where there is none, `config` where its arrangement was deleted; `coming` is the arrangement that
+    it is on its way to. `models` are by name, each with its tags, `scaling` by the variants that it is of; `left` are
+    names of what is ours without an endpoint.
     """
 
     endpoint: Mapping[str, Any] | None
     tags: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
+    coming: Mapping[str, Any] | None = None
     models: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]] = field(default_factory=dict)
     scaling: Mapping[str, SeenScaling] = field(default_factory=dict)
     alarms: Sequence[Mapping[str, Any]] = ()
@@ -256,9 +258,11 @@ def steps(asked: Deployment | None, seen: Deployment | None, rollout: RolloutWis
         return tuple(_made(asked, seen, uploads))
     settle = _settle(asked, seen)
     after = tuple(step.key for step in settle)
-    if not _serves(asked, seen) or status == arrangement.BROKEN:
+    is_left = bool(settle) and arrangement.is_leaving(seen)
+    # Of two variants one may be gone when what goes on has ended, and the arrangement has its first count.
+    if not _serves(asked, seen) or status == arrangement.BROKEN or (is_left and asked.candidate):
         return (*settle, *_moved(asked, seen, rollout, uploads, after))
-    if settle and _is_leaving(seen):
+    if is_left:
         return (*settle, *_returned(asked, seen, after))
     shifted = tuple(_traffic(asked, seen, after))
     after = _last(shifted, after)
@@ -304,7 +308,7 @@ def _made(asked: Deployment, seen: Deployment | None, uploads: str) -> Iterator[
     name, revision = asked.identity.name, served.revision
     status = seen.facts.get("status", "") if seen else ""
     places = arrangement.places(asked, None)
-    ready = list(_prepared(asked, places, uploads))
+    ready = list(_prepared(asked, None, places, uploads))
     config = str(_request(ready[-1])["EndpointConfigName"])
     yield from ready
     before: tuple[str, ...] = (ready[-1].key,)
@@ -351,7 +355,7 @@ def _moved(
     if served is None:
         return
     name, revision, places = asked.identity.name, served.revision, arrangement.places(asked, seen)
-    ready = list(_prepared(asked, places, uploads))
+    ready = list(_prepared(asked, seen, places, uploads))
     config = _request(ready[-1])
     parted = list(_parted(asked, seen, places, after))
     yield from parted
@@ -499,11 +503,6 @@ def _traffic(asked: Deployment, seen: Deployment, after: tuple[str, ...]) -> Ite
         yield from scaled
 
 
-def _is_leaving(seen: Deployment) -> bool:
-    """Return whether an endpoint that is there is on its way to another arrangement, or back from there."""
-    return seen.facts["status"] != "Creating" and seen.pending not in (None, seen.facts["config"])
-
-
 def _returned(asked: Deployment, seen: Deployment, after: tuple[str, ...]) -> Iterator[Step[object]]:
     """Yield the steps back to the arrangement that serves still, when an update that was not asked for has ended.
 
@@ -521,10 +520,7 @@ def _returned(asked: Deployment, seen: Deployment, after: tuple[str, ...]) -> It
         after=after,
     )
     yield _wait(name, config, "endpoint/update", UPDATING)
-    tried = list(_tried(asked, seen, arrangement.places(asked, seen), ("endpoint/wait",)))
-    yield from tried
-    after = _last(tried, ("endpoint/wait",))
-    yield _configure(asked, served.revision.id, slot, after, _scaling_changes(asked, seen))
+    yield _configure(asked, served.revision.id, slot, ("endpoint/wait",), _scaling_changes(asked, seen))
     yield from _watched(asked, seen, ("endpoint/wait",))
 
 
@@ -534,7 +530,9 @@ def _wait(name: str, config: str, after: str, expected: timedelta) -> Step[objec
     )
 
 
-def _prepared(asked: Deployment, places: Sequence[Place], uploads: str) -> Iterator[Step[object]]:
+def _prepared(
+    asked: Deployment, seen: Deployment | None, places: Sequence[Place], uploads: str
+) -> Iterator[Step[object]]:
     """Yield the steps that bill nothing yet: archives, Models and the EndpointConfig, which is the last."""
     name = asked.identity.name
     ready: list[str] = []
@@ -546,16 +544,15 @@ def _prepared(asked: Deployment, places: Sequence[Place], uploads: str) -> Itera
         made = list(_made_model(asked, place.served.revision, uploads))
         yield from made
         ready.append(made[-1].key)
-        variants.append(
-            requests.variant(
-                asked,
-                place.served.revision.content,
-                requests.model(asked, place.served.revision, uploads)["ModelName"],
-                slot=place.slot,
-                count=place.count,
-                weight=place.weight,
-            )
+        variant = requests.variant(
+            asked,
+            place.served.revision.content,
+            requests.model(asked, place.served.revision, uploads)["ModelName"],
+            slot=place.slot,
+            count=place.count,
+            weight=place.weight,
         )
+        variants.append(arrangement.as_coming(variant, seen))
     shadows = [each for each, place in zip(variants, places, strict=True) if place.is_shadow]
     config = requests.config(asked, [each for each in variants if each not in shadows], shadows)
     yield Step(
@@ -738,6 +735,7 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
         "marked": raw.tags.get(requests.REVISION, ""),
         "settled": raw.tags.get(requests.CANDIDATE, ""),
         "variants": arrangement.text_of(config),
+        **({"coming": arrangement.text_of(raw.coming)} if raw.coming else {}),
     }
     tried = next((each for each in revisions if each.role is Role.CANDIDATE), None)
     its = raw.scaling.get(tried.metric_dimension) if tried else None
