@@ -37,6 +37,7 @@ class Outcome(StrEnum):
 
 SEVERITY = (Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.NO_DATA, Outcome.ERROR, Outcome.FAIL)
 """What is worse stands later; of several metrics the worst decides, and nothing but a pass moves on."""
+_SEVERITY = {outcome: number for number, outcome in enumerate(SEVERITY)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,14 @@ class MetricRule:
     """What is asked of a metric.
 
     `margin` is by how much, at most, the candidate's rate may be above the baseline's to pass, None where they are not
-    compared; `max` the most that it may be in any case.
+    compared; `max` the most that it may be in any case. With `where_measured` it is asked from the first window that
+    has the metric.
     """
 
     name: str
     margin: float | None = MARGIN
     max: float | None = None
+    where_measured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class Verdict:
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the verdict that decides: the worst, of passes and of the undecided the one nearest to not passing."""
-    return max(verdicts, key=lambda each: (SEVERITY.index(each.outcome), each.bound or 0.0))
+    return max(verdicts, key=lambda each: (_SEVERITY[each.outcome], each.bound or 0.0))
 
 
 class Judge:
@@ -131,11 +134,16 @@ class Judge:
     @property
     def outcome(self) -> Outcome:
         """What the worst metric shows."""
-        return max((metric.outcome for metric in self._metrics.values()), key=SEVERITY.index)
+        return SEVERITY[
+            max((_SEVERITY[metric.outcome] for metric in self._asked()), default=_SEVERITY[Outcome.NO_DATA])
+        ]
 
     def verdicts(self) -> Sequence[Verdict]:
         """Return each metric's verdict, in the order of the rules."""
-        return [metric.verdict() for metric in self._metrics.values()]
+        return [metric.verdict() for metric in self._asked() or self._metrics.values()]
+
+    def _asked(self) -> Sequence[_Metric]:
+        return [metric for metric in self._metrics.values() if metric.is_asked]
 
     def verdict(self) -> Verdict:
         """Return the verdict that decides."""
@@ -148,6 +156,7 @@ class _Metric:
     def __init__(self, rule: MetricRule, false_alarm: float, min_requests: int) -> None:
         tests = (rule.margin is not None) + (rule.max is not None)
         self._rule = rule
+        self.is_asked = not rule.where_measured
         self._min_requests = min_requests
         self._worse = Worse(false_alarm / tests) if rule.margin is not None else None
         self._margin = Margin(rule.margin) if rule.margin is not None else None
@@ -159,6 +168,7 @@ class _Metric:
     def look(self, candidate: Counts | None, baseline: Counts | None, failed: str) -> None:
         """Take one window's counts, None where there are none."""
         self._failed = failed
+        self.is_asked = self.is_asked or candidate is not None or baseline is not None
         self._silent = _silence(candidate, baseline if self._margin else candidate)
         if candidate is not None:
             self._bad += candidate.bad
@@ -175,7 +185,7 @@ class _Metric:
     @property
     def outcome(self) -> Outcome:
         """What the windows so far show."""
-        if self._is_worse or self._is_over:
+        if (self._worse is not None and self._worse.found) or (self._limit is not None and self._limit.found):
             return Outcome.FAIL
         if self._failed:
             return Outcome.ERROR
@@ -186,10 +196,6 @@ class _Metric:
     @property
     def _is_worse(self) -> bool:
         return self._worse is not None and self._worse.found
-
-    @property
-    def _is_over(self) -> bool:
-        return self._limit is not None and self._limit.found
 
     def _lacking(self) -> bool:
         """Return whether something is still to be shown."""
@@ -202,14 +208,15 @@ class _Metric:
     def verdict(self) -> Verdict:
         """Return what the windows so far show, with the numbers."""
         outcome = self.outcome
+        bound = self._bound(outcome)
         return Verdict(
             self._rule.name,
             outcome,
             candidate=self._bad / self._of if self._of else None,
             baseline=self._baseline_bad / self._baseline_of if self._baseline_of else None,
-            bound=self._bound(outcome),
+            bound=bound,
             n=self._of,
-            why=self._why(outcome),
+            why=self._why(outcome, bound or 0.0),
             missing=self._missing() if outcome is Outcome.INCONCLUSIVE else None,
         )
 
@@ -227,7 +234,7 @@ class _Metric:
         shown = self._margin.missing() if self._margin else 0
         return None if shown is None else max(shown, self._min_requests - self._of)
 
-    def _why(self, outcome: Outcome) -> str:
+    def _why(self, outcome: Outcome, bound: float) -> str:
         if outcome is Outcome.ERROR:
             return self._failed
         if outcome is Outcome.NO_DATA:
@@ -235,10 +242,9 @@ class _Metric:
         words = [_rate_text(self._bad, self._of)]
         if self._margin is not None:
             words.append(f"baseline {_rate_text(self._baseline_bad, self._baseline_of)}")
-        return f"{', '.join(words)}: {self._finding(outcome)}"
+        return f"{', '.join(words)}: {self._finding(outcome, _percent(bound))}"
 
-    def _finding(self, outcome: Outcome) -> str:
-        bound = _percent(self._bound(outcome) or 0.0)
+    def _finding(self, outcome: Outcome, bound: str) -> str:
         if outcome is Outcome.FAIL:
             return f"worse, by {bound} at least" if self._is_worse else f"above {bound}"
         words = f"worse by {bound} at most" if self._margin else f"not above {bound}"

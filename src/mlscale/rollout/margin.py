@@ -33,13 +33,17 @@ _MOST_AT_STAKE = 0.5
 class Margin:
     """The evidence that a candidate is within the margin, window by window."""
 
-    __slots__ = ("_all", "_chance", "_last", "_margin", "_recent_bad", "_recent_of", "_scatter", "_windows", "_won")
+    __slots__ = (
+        "_bad", "_baseline_bad", "_baseline_of", "_chance", "_last", "_margin", "_of", "_rates", "_recent_bad",
+        "_recent_of", "_scatter", "_windows", "_won",
+    )  # fmt: skip
 
     def __init__(self, margin: float) -> None:
         """Begin without evidence; `margin` is the difference of the two rates, 0.01 for one percentage point."""
         self._margin = margin
         self._won = 0.0
-        self._all = [0.0] * 5
+        self._bad = self._of = self._baseline_bad = self._baseline_of = 0
+        self._rates = 0.0
         self._last = (0, 0)
         self._recent_bad = self._recent_of = 0.0
         self._windows = 0
@@ -48,16 +52,20 @@ class Margin:
     @property
     def shown(self) -> bool:
         """Whether the windows so far show the candidate to be within the margin."""
-        return self._windows >= FEWEST_WINDOWS and self._won >= _ENOUGH * self._noise()
+        return self._won >= _ENOUGH and self._windows >= FEWEST_WINDOWS and self._won >= _ENOUGH * self._noise()
 
     def look(self, candidate_bad: int, candidate_of: int, baseline_bad: int, baseline_of: int) -> None:
         """Take one window's counts; a window that either variant has no requests in tells nothing."""
         if not candidate_of or not baseline_of:
             return
         if self._windows:
-            bet = (candidate_bad, candidate_of, baseline_bad, baseline_of, self._expected_rate())
-            self._won += _growth(*bet, self._margin)
-            self._all = [total + each for total, each in zip(self._all, bet, strict=True)]
+            rate = (self._recent_bad + 0.5) / (self._recent_of + 1)
+            self._won += _growth(candidate_bad, candidate_of, baseline_bad, baseline_of, rate, self._margin)
+            self._bad += candidate_bad
+            self._of += candidate_of
+            self._baseline_bad += baseline_bad
+            self._baseline_of += baseline_of
+            self._rates += rate
         bad, both = candidate_bad + baseline_bad, candidate_of + baseline_of
         share = candidate_of / both
         self._scatter += (candidate_bad - share * bad) ** 2
@@ -89,11 +97,16 @@ class Margin:
         bets = self._windows - 1
         if bets < 1:
             return 1.0
-        bad, of, baseline_bad, baseline_of, rates = self._all
-        everything = (bad, of, baseline_bad, baseline_of, rates / bets)
+        everything = (self._bad, self._of, self._baseline_bad, self._baseline_of, self._rates / bets)
         enough = _ENOUGH * self._noise()
         more = self._won - _growth(*everything, self._margin)
-        low, high = (0.0, self._margin) if self._won >= enough else (self._margin, 1.0)
+        short = enough - self._won
+        low, high = self._margin, self._margin
+        while short > 0 and high < 1:
+            low, high = high, min(high * 2, 1.0)
+            short = enough - more - _growth(*everything, high)
+        if low == high:
+            low = 0.0
         while high - low > _CLOSE * high:
             middle = (low + high) / 2
             is_out = more + _growth(*everything, middle) >= enough

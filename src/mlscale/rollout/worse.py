@@ -8,10 +8,12 @@ The method, and what of it is approximate: docs/concepts/canary.md.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, lgamma, log, log1p
-from typing import TypeAlias
+from operator import mul
 
 RATIOS = (1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 50.0)
 """How many times the baseline's rate the candidate may have; each is bet on."""
@@ -54,10 +56,12 @@ EAGER = (5, 6)
 """Which of `RATIOS` half of all is staked on in the first windows: what breaks at once should end at once."""
 
 _LOG_RATIOS = tuple(map(log, RATIOS))
+_MOST_MORE = log(0.5 / min(STAKES[number] for number in EAGER)) + log(len(RATIOS))
+"""By how much, as a logarithm, all bets may be worth more than the best, eager or carried ones too."""
 _EXCESSES = tuple(ratio - 1 for ratio in RATIOS)
 _LOG_STAKES = tuple(map(log, STAKES))
-_LARGEST_TAIL = 4.5
-"""Logarithm of more than a window's tail and the other bets can add to the best bet."""
+_TAIL = 1.5
+"""By how much, as a logarithm, the bets must be short for the noise and the last window's tail to need no look."""
 
 _NEGLIGIBLE = 1e-4
 _CLOSE = 0.01
@@ -65,38 +69,21 @@ _HALF = log(0.5)
 _DOUBTS = tuple(log(noise.doubt) for noise in NOISES)
 _FIRST_DOUBTS = tuple(log(noise.first_doubt) for noise in NOISES)
 
-Split: TypeAlias = tuple[int, int, float, float]
-"""Of a window: bad requests of the candidate and of both, the candidate's share of requests, bad ones expected."""
-
 
 class Worse:
     """The evidence that a candidate is worse at all, window by window."""
 
-    __slots__ = (
-        "_bad",
-        "_bets",
-        "_carried",
-        "_done",
-        "_found",
-        "_healthy",
-        "_joint",
-        "_limit",
-        "_requests",
-        "_splits",
-        "_windows",
-    )
+    __slots__ = ("_bad", "_bets", "_carried", "_found", "_limit", "_requests", "_scattered", "_splits", "_windows")
 
     def __init__(self, false_alarm: float) -> None:
         """Begin without evidence; a healthy candidate is found worse with a chance of `false_alarm` at most."""
         self._limit = -log(false_alarm)
-        self._bets = list(_LOG_STAKES)
+        self._bets: Sequence[float] = _LOG_STAKES
         self._carried = 0.0
-        self._splits: list[Split] = []
+        self._splits = array("d")
+        self._scattered: _Scattered | None = None
         self._bad = self._requests = self._windows = 0
         self._found = False
-        self._done = 0
-        self._joint = [[log(noise.stake) + stake for stake in _LOG_STAKES] for noise in NOISES]
-        self._healthy = [0.0] * len(NOISES)
 
     @property
     def found(self) -> bool:
@@ -117,33 +104,34 @@ class Worse:
             return
         self._bad += bad
         share = candidate_of / both
-        self._splits.append((candidate_bad, bad, share, self._bad / self._requests * both))
+        self._splits.extend((candidate_bad, bad, share, self._bad / self._requests * both))
+        if not candidate_bad:
+            self._bets = [bet - bad * cost for bet, cost in zip(self._bets, _costs(share), strict=True)]
+            return
         self._bets = bets = [
-            bet + candidate_bad * log_ratio - bad * log1p(share * excess)
-            for bet, log_ratio, excess in zip(self._bets, _LOG_RATIOS, _EXCESSES, strict=True)
+            bet + candidate_bad * log_ratio - bad * cost
+            for bet, log_ratio, cost in zip(self._bets, _LOG_RATIOS, _costs(share), strict=True)
         ]
-        if max(bets) + _LARGEST_TAIL >= self._limit:
+        if max(bets) + _MOST_MORE + _TAIL >= self._limit and self._bet(bets) + _TAIL >= self._limit:
             self._found = self._evidence() >= self._limit
+
+    def _bet(self, bets: Sequence[float]) -> float:
+        """Return the logarithm of what all bets are worth, of which half are eager in the first windows."""
+        if self._windows > FIRST_WINDOWS:
+            return _log_sum(bets) + self._carried
+        return _log_sum([_HALF + _log_sum(bets), _HALF + _eager(bets)])
 
     def _evidence(self) -> float:
         """Return the logarithm of the evidence with what noise can explain taken off, the last window by its tail."""
-        for split in self._splits[self._done : -1]:
-            for number, (worse, healthy) in enumerate(_likelihoods(split, tail=False)):
-                self._joint[number] = [bet + more for bet, more in zip(self._joint[number], worse, strict=True)]
-                self._healthy[number] += healthy
-        self._done = len(self._splits) - 1
-        last = list(_likelihoods(self._splits[-1], tail=True))
-        ends = [
-            [bet + more for bet, more in zip(bets, likely, strict=True)]
-            for bets, (likely, _) in zip(self._joint, last, strict=True)
-        ]
-        all_worse = _log_sum([each for bets in ends for each in bets])
+        if self._scattered is None:
+            self._scattered = _Scattered()
+        ends, healthy = self._scattered.ends(self._splits)
+        worse = _log_sum([each for bets in ends for each in bets])
         is_first = self._windows <= FIRST_WINDOWS
         if is_first:
-            all_worse = _log_sum([_HALF + all_worse, _HALF + _eager(ends[0]) - log(NOISES[0].stake)])
+            worse = _log_sum([_HALF + worse, _HALF + _eager(ends[0]) - log(NOISES[0].stake)])
         doubts = _FIRST_DOUBTS if is_first and self._bad <= FIRST_BAD else _DOUBTS
-        healthy = max(doubt + known + more for doubt, known, (_, more) in zip(doubts, self._healthy, last, strict=True))
-        return all_worse + self._carried - healthy
+        return worse + self._carried - max(doubt + each for doubt, each in zip(doubts, healthy, strict=True))
 
     def least_ratio(self) -> float:
         """Return how many times the baseline's rate the candidate's is at least, if there is no noise but chance.
@@ -152,9 +140,8 @@ class Worse:
         """
         if not self._splits:
             return 1.0
-        bad = sum(split[0] for split in self._splits)
-        both = sum(split[1] for split in self._splits)
-        share = sum(split[1] * split[2] for split in self._splits) / both
+        bad, both = sum(self._splits[0::4]), sum(self._splits[1::4])
+        share = sum(map(mul, self._splits[1::4], self._splits[2::4])) / both
         low, high = 1.0, RATIOS[-1]
         while high - low > _CLOSE:
             middle = (low + high) / 2
@@ -164,17 +151,52 @@ class Worse:
         return low
 
 
+@lru_cache(maxsize=32768)
+def _costs(share: float) -> Sequence[float]:
+    """Return what each bet loses for a bad request of either variant, where the candidate has `share` of requests."""
+    return [log1p(share * excess) for excess in _EXCESSES]
+
+
 def _eager(bets: Sequence[float]) -> float:
     """Return the logarithm of what all bets would be worth with half of all on each of the eager ones."""
     return _log_sum([_HALF + bets[number] - _LOG_STAKES[number] for number in EAGER])
 
 
-def _likelihoods(split: Split, *, tail: bool) -> Iterator[tuple[Sequence[float], float]]:
-    """Yield for each noise how likely the split is, as logarithms: at each of `RATIOS`, and where both are as good.
+class _Scattered:
+    """How likely the windows are with each noise, as logarithms; the windows that were looked at are kept summed."""
 
-    With `tail` it is how likely so many bad requests of the candidate's are, or more.
+    __slots__ = ("_done", "_healthy", "_worse")
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._worse = [[log(noise.stake) + stake for stake in _LOG_STAKES] for noise in NOISES]
+        self._healthy = [0.0] * len(NOISES)
+
+    def ends(self, splits: array[float]) -> tuple[list[list[float]], list[float]]:
+        """Return for each noise how likely so much or more is: at each of `RATIOS` as staked, and for a healthy one."""
+        last = len(splits) - 4
+        while self._done < last:
+            self._worse, self._healthy = self._with(splits[self._done : self._done + 4], tail=False)
+            self._done += 4
+        return self._with(splits[last:], tail=True)
+
+    def _with(self, split: array[float], *, tail: bool) -> tuple[list[list[float]], list[float]]:
+        likely = list(_likelihoods(int(split[0]), int(split[1]), split[2], split[3], tail=tail))
+        worse = [
+            [bet + more for bet, more in zip(bets, each, strict=True)]
+            for bets, (each, _) in zip(self._worse, likely, strict=True)
+        ]
+        return worse, [known + more for known, (_, more) in zip(self._healthy, likely, strict=True)]
+
+
+def _likelihoods(
+    bad: int, both: int, share: float, expected: float, *, tail: bool
+) -> Iterator[tuple[Sequence[float], float]]:
+    """Yield for each noise how likely a window is, as logarithms: at each of `RATIOS`, and where both are as good.
+
+    `bad` are the candidate's bad requests of `both` variants', `share` its share of the requests, and `expected` what
+    both have by the rate so far. With `tail` it is how likely so many bad requests of the candidate's are, or more.
     """
-    bad, both, share, expected = split
     shares = [share * ratio / (1 + share * excess) for ratio, excess in zip(RATIOS, _EXCESSES, strict=True)]
     for noise in NOISES:
         scatter = noise.clumps / expected + share * (1 - share) * noise.spread
