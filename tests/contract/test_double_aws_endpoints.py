@@ -433,6 +433,76 @@ def test_traffic_goes_by_weight(double: Double) -> None:
     )
 
 
+def test_a_shadow_gets_copies_and_answers_nobody(double: Double, sagemaker: Any) -> None:
+    """It is shown apart, its weight over the production's is the share of requests that it gets."""
+    shadow = a_variant(VariantName="s", InitialVariantWeight=0.5)
+    serving_reviews(double, a_variant(InitialVariantWeight=1.0), ShadowProductionVariants=[shadow])
+    runtime, cloudwatch = double.client("sagemaker-runtime"), double.client("cloudwatch")
+
+    answered = [runtime.invoke_endpoint(EndpointName="reviews", Body=b"1") for _ in range(8)]
+
+    shown = sagemaker.describe_endpoint(EndpointName="reviews")
+    assert [each["VariantName"] for each in shown["ProductionVariants"]] == ["a"]
+    assert [(each["VariantName"], each["CurrentWeight"]) for each in shown["ShadowProductionVariants"]] == [("s", 0.5)]
+    assert {each["InvokedProductionVariant"] for each in answered} == {"a"}
+    dimensions = [{"Name": "EndpointName", "Value": "reviews"}, {"Name": "VariantName", "Value": "s"}]
+    metric = {"Namespace": "AWS/SageMaker", "MetricName": "Invocations", "Dimensions": dimensions}
+    span = {"StartTime": 0, "EndTime": 4e9}
+    (point,) = cloudwatch.get_metric_statistics(**metric, Period=86400 * 50, Statistics=["Sum"], **span)["Datapoints"]
+    assert point["Sum"] == 4
+
+
+SERVERLESS = {"MemorySizeInMB": 2048, "MaxConcurrency": 5}
+TOGETHER: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "two beside a shadow": ([{}, {"VariantName": "b"}], {"ShadowProductionVariants": [a_variant(VariantName="s")]}),
+    "a shadow of a queue": (
+        [{}],
+        {
+            "ShadowProductionVariants": [a_variant(VariantName="s")],
+            "AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://acme-ml/out"}},
+        },
+    ),
+    "two of a queue": (
+        [{}, {"VariantName": "b"}],
+        {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://acme-ml/out"}}},
+    ),
+    "two without machines": (
+        [
+            {"InstanceType": None, "InitialInstanceCount": None, "ServerlessConfig": SERVERLESS, "VariantName": each}
+            for each in "ab"
+        ],
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOGETHER)
+def test_variants_that_can_not_be_on_one_endpoint(double: Double, case: str) -> None:
+    """SageMaker takes one shadow of one variant, and several variants only where there are machines and no queue."""
+    variants, more = TOGETHER[case]
+    a_model(double)
+
+    code, _ = refusal(
+        double.client("sagemaker").create_endpoint_config,
+        EndpointConfigName="c",
+        ProductionVariants=[a_variant(**each) for each in variants],
+        **more,
+    )
+
+    assert code == "ValidationException"
+
+
+def test_one_count_changes_at_a_time(double: Double, sagemaker: Any) -> None:
+    """Weights of several variants may, and the capacity of one."""
+    serving_reviews(double, a_variant(), a_variant(VariantName="b"))
+    counts = [{"VariantName": each, "DesiredInstanceCount": 3} for each in "ab"]
+    weights = [{"VariantName": each, "DesiredWeight": 0.5} for each in "ab"]
+    change = sagemaker.update_endpoint_weights_and_capacities
+
+    assert refusal(change, EndpointName="reviews", DesiredWeightsAndCapacities=counts)[0] == "ValidationException"
+    change(EndpointName="reviews", DesiredWeightsAndCapacities=weights)
+
+
 def test_an_asynchronous_answer_is_an_object(double: Double) -> None:
     """The answer or the failure appears under its path after its time, and waits while there are no instances."""
     output = {"S3OutputPath": f"s3://{BUCKET}/out", "S3FailurePath": f"s3://{BUCKET}/failed"}

@@ -287,6 +287,43 @@ def test_statistics_are_those_of_one_metric(double: Double, cloudwatch: Any) -> 
     assert (point["Average"], point["ExtendedStatistics"]) == (50.5, {"p99": 99.0})
 
 
+def test_values_come_late_and_in_pages(double: Double, cloudwatch: Any) -> None:
+    """A page has the values that it has room for, and says of which query there are more."""
+    for ago in (90, 150, 210):
+        double.post("metrics", endpoint="reviews", variant="a", values={"Invocations": [1], "X": [2]}, ago_s=ago)
+    dimensions = [{"Name": "EndpointName", "Value": "reviews"}, {"Name": "VariantName", "Value": "a"}]
+    queries = [
+        {
+            "Id": name.lower(),
+            "MetricStat": {
+                "Metric": {"Namespace": "AWS/SageMaker", "MetricName": name, "Dimensions": dimensions},
+                "Period": 60,
+                "Stat": "Sum",
+            },
+        }
+        for name in ("Invocations", "X", "None")
+    ]
+    now = datetime.now(UTC)
+    asked = {"MetricDataQueries": queries, "StartTime": now - timedelta(hours=1), "EndTime": now}
+
+    def pages(size: int) -> list[list[tuple[str, int, str]]]:
+        found = cloudwatch.get_paginator("get_metric_data").paginate(**asked, MaxDatapoints=size)
+        return [
+            [(each["Id"], len(each["Values"]), each["StatusCode"]) for each in page["MetricDataResults"]]
+            for page in found
+        ]
+
+    whole = ("none", 0, "Complete")
+    assert pages(10) == [[("invocations", 3, "Complete"), ("x", 3, "Complete"), whole]]
+    assert pages(2) == [
+        [("invocations", 2, "PartialData"), whole],
+        [("invocations", 1, "Complete"), ("x", 1, "PartialData")],
+        [("x", 2, "Complete")],
+    ]
+    double.post("settings", metrics_lag_s=120)
+    assert pages(10) == [[("invocations", 2, "Complete"), ("x", 2, "Complete"), whole]]
+
+
 def test_a_dashboard_is_json_with_widgets(cloudwatch: Any) -> None:
     """A dashboard is kept whole and listed, and one without widgets is refused."""
     body = '{"widgets": []}'

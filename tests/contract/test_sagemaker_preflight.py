@@ -260,6 +260,20 @@ def test_a_change_needs_room_beside_what_serves(ready: Double, client: Client) -
     refuse_unready(client, asked(artifact="1" * 64), running(asked(), 3), UPLOADS)
 
 
+def test_a_candidate_needs_room_for_itself_and_for_the_stable_one_twice(ready: Double, client: Client) -> None:
+    """SageMaker starts all of the new arrangement beside the old one; a share that only grows starts nothing."""
+    ready.post("quotas", **{"ml.c6i.xlarge": 8, "ml.c5.xlarge": 1})
+    stable = asked().revisions[0]
+    tried = ServedRevision(asked(artifact="1" * 64).revisions[0].revision, Role.CANDIDATE, 5000)
+    beside = replace(asked(), revisions=(replace(stable, share=5000), tried))
+
+    assert refused(client, beside, running(asked(), 4)).why == (
+        f"{MACHINES} for endpoint usage: 9 in us-east-1, and 10 are needed, with the 4 that serve meanwhile"
+    )
+    refuse_unready(client, beside, running(asked(), 3), UPLOADS)
+    refuse_unready(client, beside, replace(beside, revisions=(running(asked(), 4).revisions[0], tried)), UPLOADS)
+
+
 def test_a_change_in_place_asks_only_for_what_it_needs(ready: Double, client: Client) -> None:
     """Other labels start no instance and ask nothing; a larger minimum asks for the quota alone."""
     ready.post("quotas", **{"ml.c6i.xlarge": 2, "ml.c5.xlarge": 0})

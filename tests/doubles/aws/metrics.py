@@ -142,7 +142,7 @@ def _paged(region: Region, found: list[Json], asked: Json) -> Json:
                     "Label": each["Label"],
                     "Timestamps": [when for when, _ in pairs],
                     "Values": [value for _, value in pairs],
-                    "StatusCode": "Complete" if start + size >= last else "PartialData",
+                    "StatusCode": "Complete" if not pairs or start + size >= last else "PartialData",
                 }
             )
         first = last

@@ -113,7 +113,10 @@ def _looks(client: Client, asked: Deployment, seen: Deployment | None, uploads: 
     """Return the looks at what a new revision needs."""
     looks: list[Looking] = [
         partial(_known, "role", partial(_role, client, asked)),
-        partial(_known, "image", partial(_image, client, asked)),
+        *(
+            partial(_known, "image", partial(_image, client, asked, image))
+            for image in dict.fromkeys(each.revision.content.image for each in asked.revisions)
+        ),
     ]
     if _content(asked).artifact and uploads:
         looks.append(partial(_known, "bucket", partial(_bucket, client, asked, uploads)))
@@ -189,9 +192,8 @@ def _listed(value: str | Sequence[str] | None) -> Sequence[str]:
     return () if value is None else (value,) if isinstance(value, str) else value
 
 
-def _image(client: Client, asked: Deployment) -> Sequence[Look]:
-    """Return whether the image is there; AWS's own and other accounts' can't be asked for."""
-    image = _content(asked).image
+def _image(client: Client, asked: Deployment, image: str | None) -> Sequence[Look]:
+    """Return whether an image is there; AWS's own and other accounts' can't be asked for."""
     if image is None:
         return [Look(Check("image", ok=True, found="one of AWS's own, whose registry can't be asked"))]
     found = ECR.fullmatch(image)
