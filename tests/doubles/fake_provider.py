@@ -103,7 +103,7 @@ class FakeProvider:
         self.deaf_polls = 0
         self.forgets = False
         self.moves_to = ""
-        self.per_minute = 600
+        self.per_minute = 0
         self.bad: dict[str, int] = {}
         self.silent = False
         self._rows: dict[tuple[datetime, str], BadOfAll] = {}

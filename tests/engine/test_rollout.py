@@ -235,6 +235,30 @@ def test_the_plan_says_what_comes_and_who_goes_the_steps(ready: Engine) -> None:
     assert "no price book" in plan.notes["rollout"]
 
 
+@pytest.mark.parametrize(
+    ("change", "phase"),
+    [
+        ("destroy", Phase.ROLLED_BACK),
+        ("at once", Phase.PROMOTED),
+        ("the stable one again", Phase.ROLLED_BACK),
+    ],
+)
+def test_another_change_ends_a_rollout_that_nobody_drives(ready: Engine, change: str, phase: Phase) -> None:
+    """What is written of it agrees with what is there."""
+    ready.put(1000)
+    if change == "destroy":
+        ready.destroy()
+    else:
+        ready.write("two" if change == "at once" else "one", spec=SPEC)
+        ready.deploy()
+
+    found = rollouts.current(ready.store, "reviews")
+
+    assert found is not None
+    assert found.phase is phase
+    assert ready.serving() == {"destroy": [], "at once": [TAKEN]}.get(change, [STABLE])
+
+
 class Ending(MovedClock):
     """A clock on which a signal comes after some time, so that what waits for ever ends."""
 

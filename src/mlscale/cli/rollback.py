@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlscale.cli import completion, options
 from mlscale.cli.console import Output
+
+if TYPE_CHECKING:
+    from mlscale.cli.running import Wishes
+    from mlscale.engine.session import Session
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -55,6 +59,11 @@ def rollback(
         lease_wait_s=options.seconds_of(lease_timeout, "--lease-timeout") or 0.0,
     )
     options.deployed(session)
+    aborted = _aborted(session, wishes)
+    if aborted and (to is None or aborted.startswith(to)):
+        facts = {"outcome": "done", "run_id": "", "deployment": json.data(options.deployed(session))}
+        show(f"Revision {aborted} serves alone again: {session.identity}", facts, output, no_color=no_color)
+        return
     # Planned again without --to, it would go back from what another run has put there.
     again = partial(rollback_plan, session, to) if to else None
     plan, command = rollback_plan(session, to), options.next_command(session, "rollback", *(["--to", to] if to else []))
@@ -64,3 +73,16 @@ def rollback(
     revision = plan.asked.stable.revision.id if plan.asked and plan.asked.stable else "none"
     serves = "serves already" if applied.outcome == "unchanged" else "serves again"
     show(f"Revision {revision} {serves}: {session.identity}", facts, output, no_color=no_color)
+
+
+def _aborted(session: Session, wishes: Wishes) -> str:
+    """Return the revision that a live rollout went back to, whoever drives it; empty where none went on."""
+    from mlscale.cli.running import under_way
+    from mlscale.engine.rollout import Ways, wish
+    from mlscale.state import rollouts
+
+    found = rollouts.current(session.store, session.identity.name)
+    if found is None or not found.is_live:
+        return ""
+    with under_way(session, wishes) as (run_options, tell, stop):
+        return wish(session, rollouts.Wish.ABORT, Ways(run_options, tell, stop)).stable.id

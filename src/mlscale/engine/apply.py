@@ -14,7 +14,7 @@ from mlscale.engine.session import Session
 from mlscale.errors import Interrupted, LeaseLost, MlscaleError, NoCapacity, NotAsAsked, RolledBack, TimedOut
 from mlscale.plan import make
 from mlscale.plan.steps import Plan
-from mlscale.state import revisions
+from mlscale.state import revisions, rollouts
 from mlscale.state.journal import Journal, left_open, new_run_id, not_ended_well, unfinished
 from mlscale.state.lease import Held, Owner, acquire
 
@@ -86,6 +86,9 @@ def apply(
             raise raised from error
         if options.wait:
             _remember(session, plan, run_id)
+            if held is None:
+                served = plan.asked.stable if plan.asked else None
+                rollouts.settle(session.store, name, served.revision.id if served else "", clock.now())
             _collect_garbage(session, run, run.carry_out)
         applied = Applied(("done" if plan.steps else "unchanged") if options.wait else "started", seen, run_id)
         journal.finished(applied.outcome)

@@ -157,6 +157,18 @@ def save(store: Store, name: str, rollout: Rollout) -> None:
     store.put(_path(name), data)
 
 
+def settle(store: Store, name: str, stable: str, at: AwareDatetime) -> None:
+    """End a rollout that goes on no more, because another change of `name` has left `stable` alone, or nothing ("")."""
+    found = current(store, name)
+    if found is None or not found.is_live:
+        return
+    phase = Phase.PROMOTED if stable == found.candidate.id else Phase.ROLLED_BACK
+    why = f"revision {stable} was deployed" if stable else "the deployment was destroyed"
+    moment = Moment(at=at, what=phase.value, share=found.share, text=why)
+    changed = {"phase": phase, "why": why, "ended_at": at, "history": (*found.history, moment)}
+    save(store, name, found.model_copy(update=changed))
+
+
 def ended(store: Store, name: str) -> Sequence[str]:
     """Return the ids of the rollouts that have ended, oldest first."""
     return [path.rpartition("/")[2].removesuffix(".json") for path in store.list(f"rollouts/{name}/ended/")]
