@@ -705,3 +705,20 @@ def test_what_sagemaker_cannot_do_is_refused(kind: Kind, asked: Scaling, expecte
 def test_what_sagemaker_can_do_is_not_refused(asked: Scaling) -> None:
     """Times that never come at once, and a GPU metric where each machine has one, are fine."""
     assert scaling.refusals(asked, Kind.REALTIME, ("ml.g5.xlarge", "ml.p4d.24xlarge")) == ()
+
+
+def test_two_variants_never_touch_each_others_alarms() -> None:
+    """An alarm's name says which variant's policy it triggers, and only that one's is put right or taken away."""
+    stepped = Scaling(1, 5, steps=FULL.steps)
+    cloud = Cloud()
+    converge(cloud, Kind.REALTIME, stepped)
+    first = cloud.seen
+
+    released = scaling.release_calls("reviews", "b", first)
+    unwanted = scaling.calls("reviews", "b", Kind.REALTIME, Scaling(1, 5), first, NOON)
+    second = replace(first, policies=[{**each, "PolicyARN": f"{ARN}:b"} for each in first.policies])
+    made = scaling.calls("reviews", "b", Kind.REALTIME, stepped, second, NOON)
+
+    assert [each.operation for each in (*released, *unwanted)].count("delete_alarms") == 0
+    names = [each.request["AlarmName"] for each in made if each.operation == "put_metric_alarm"]
+    assert names == [f"mlscale/reviews/b-step-{number}" for number in range(1, len(FULL.steps) + 1)]
