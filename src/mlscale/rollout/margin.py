@@ -60,7 +60,7 @@ class Margin:
             return
         if self._windows:
             rate = (self._recent_bad + 0.5) / (self._recent_of + 1)
-            self._won += _growth(candidate_bad, candidate_of, baseline_bad, baseline_of, rate, self._margin)
+            self._won += growth(candidate_bad, candidate_of, baseline_bad, baseline_of, rate, self._margin)
             self._bad += candidate_bad
             self._of += candidate_of
             self._baseline_bad += baseline_bad
@@ -99,17 +99,17 @@ class Margin:
             return 1.0
         everything = (self._bad, self._of, self._baseline_bad, self._baseline_of, self._rates / bets)
         enough = _ENOUGH * self._noise()
-        more = self._won - _growth(*everything, self._margin)
+        more = self._won - growth(*everything, self._margin)
         short = enough - self._won
         low, high = self._margin, self._margin
         while short > 0 and high < 1:
             low, high = high, min(high * 2, 1.0)
-            short = enough - more - _growth(*everything, high)
+            short = enough - more - growth(*everything, high)
         if low == high:
             low = 0.0
         while high - low > _CLOSE * high:
             middle = (low + high) / 2
-            is_out = more + _growth(*everything, middle) >= enough
+            is_out = more + growth(*everything, middle) >= enough
             low, high = (low, middle) if is_out else (middle, high)
         return high
 
@@ -119,12 +119,12 @@ class Margin:
             return None
         rate = self._expected_rate()
         ours, others = self._last
-        growth = _growth(rate * ours, ours, rate * others, others, rate, self._margin)
-        windows = max(0.0, _ENOUGH * self._noise() - self._won) / growth
+        gain = growth(rate * ours, ours, rate * others, others, rate, self._margin)
+        windows = max(0.0, _ENOUGH * self._noise() - self._won) / gain
         return ceil(max(windows, FEWEST_WINDOWS - self._windows) * ours)
 
 
-def _growth(
+def growth(
     candidate_bad: float, candidate_of: float, baseline_bad: float, baseline_of: float, rate: float, margin: float
 ) -> float:
     """Return by how much, as a logarithm, the evidence against a difference of `margin` grows with one window.
@@ -135,7 +135,7 @@ def _growth(
     balance = candidate_of / baseline_of
     anchor = (sqrt(gap * gap + 4 * rate * margin / (1 + balance)) - gap) / 2
     worse = min(anchor + margin, _LARGEST_RATE)
-    ours = BOLDNESS * (worse - rate) / (worse * (1 - worse))
+    ours = max(0.0, BOLDNESS * (worse - rate) / (worse * (1 - worse)))
     theirs = ours * balance
     if anchor * theirs > _MOST_AT_STAKE:
         ours, theirs = _MOST_AT_STAKE / anchor / balance, _MOST_AT_STAKE / anchor
