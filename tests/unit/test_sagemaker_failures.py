@@ -8,7 +8,14 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from mlscale.errors import MlscaleError, NoCapacity, NotDeployed, ProviderFailed, UsageError, WrongCredentials
-from mlscale.providers.sagemaker.failures import AGAIN, failure_of, is_absent, is_there_already, reason_of_failure
+from mlscale.providers.sagemaker.failures import (
+    AGAIN,
+    failure_of,
+    is_absent,
+    is_there_already,
+    reason_of_failure,
+    variant_in,
+)
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:endpoint/reviews"
 QUOTA = (
@@ -346,3 +353,17 @@ def test_an_endpoint_that_failed_says_why_and_what_to_do(reason: str, expected: 
     failed = reason_of_failure(reason, "us-east-1")
 
     assert (told(failed), failed.why, failed.hint) == (told(expected), expected.why, expected.hint)
+
+
+@pytest.mark.parametrize(
+    ("reason", "variant"),
+    [
+        ("The primary container for production variant b did not pass the ping health check.", "b"),
+        ("The primary container for production variant a-b did not pass the ping health check.", "a-b"),
+        ("model for the production variant b, exist", "b"),
+        ("Unable to provision requested ML compute capacity", ""),
+    ],
+)
+def test_a_reason_names_the_variant_that_it_is_about(reason: str, variant: str) -> None:
+    """Whose log is worth reading; where none is named, nobody's in particular."""
+    assert variant_in(reason, ["a", "a-b", "b"]) == variant

@@ -214,6 +214,17 @@ def test_the_last_lines_of_a_failed_change_are_the_newest_containers() -> None:
     assert logs.last_lines(kept, "reviews", 2) == "no module named iris\nbye"
 
 
+def test_the_last_lines_of_a_candidate_are_its_own() -> None:
+    """Beside it containers of the stable revision begin, too."""
+    kept = Kept()
+    kept.write("b/i-new", (50, "no module named iris"))
+    kept.write("a/i-new", (60, "serving"))
+    kept.begun.update({"b/i-new": 10, "a/i-new": 20})
+
+    assert logs.last_lines(kept, "reviews", 2, variant="b") == "no module named iris"
+    assert logs.last_lines(kept, "reviews", 2, variant="c") == ""
+
+
 def test_the_lines_of_an_earlier_failure_are_not_taken_for_this_ones() -> None:
     """A container that began before the change has nothing to do with it."""
     kept = Kept()

@@ -63,7 +63,7 @@ def begin(
         config=config or endpoint.config,
         variants=variants,
         outcome=script.outcome,
-        reason=_reason(script, variants),
+        reason=_reason(script, [each for each in variants if endpoint.variant(each.name) is None] or variants),
         deployment=deployment,
     )
     endpoint.status = STATUS_OF[kind]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlscale.errors import MlscaleError, NoCapacity, NotDeployed, ProviderFailed, UsageError, WrongCredentials
@@ -197,6 +198,11 @@ def is_there_already(error: BaseException | None) -> bool:
     """Return whether `error` is SageMaker's word that there is one of that name."""
     answered = _answered(error)
     return answered is not None and _THERE_TEXT.search(answered.message) is not None
+
+
+def variant_in(reason: str, variants: Sequence[str]) -> str:
+    """Return which of an endpoint's variants a FailureReason is about; empty if it names none."""
+    return next((each for each in variants if re.search(rf"variant {re.escape(each)}(?![\w-])", reason)), "")
 
 
 def reason_of_failure(reason: str, region: str = "") -> NoCapacity | ProviderFailed:

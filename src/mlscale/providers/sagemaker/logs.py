@@ -66,12 +66,14 @@ def lines(
         clock.sleep(POLL_EVERY_S)
 
 
-def last_lines(client: Client, name: str, count: int, *, since: datetime | None = None) -> str:
+def last_lines(client: Client, name: str, count: int, *, since: datetime | None = None, variant: str = "") -> str:
     """Return the last `count` lines of the container that began last, which is one of those that a change started.
 
-    Empty if none began after `since`, or none has written anything.
+    Of `variant` where one is said: beside a candidate, containers of the stable revision begin as well. Empty if none
+    began after `since`, or none has written anything.
     """
-    streams = _streams(client, name)
+    prefix = f"{variant}/" if variant else ""
+    streams = [each for each in _streams(client, name) if each["logStreamName"].startswith(prefix)]
     if not streams:
         return ""
     last = max(streams, key=lambda each: int(each.get("creationTime", 0)))

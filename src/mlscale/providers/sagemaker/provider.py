@@ -441,7 +441,10 @@ class SageMaker:
             return failure  # no container ran
         try:
             tried = reading.described(self._client, "endpoint-config", config)
-            lines = logs.last_lines(self._client, name, LOG_LINES, since=tried["CreationTime"] if tried else None)
+            since = tried["CreationTime"] if tried else None
+            variants = [str(each["VariantName"]) for each in reading.variants_in(tried)]
+            about = failures.variant_in(reason, variants)
+            lines = logs.last_lines(self._client, name, LOG_LINES, since=since, variant=about)
         except MlscaleError as error:
             lines = f"its log can't be read: {error}"
         return failure.and_why(lines)
