@@ -12,7 +12,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,24 +161,26 @@ def spec() -> str:
         "",
         *_section("The whole file", schema),
     ]
-    for name, section in _sections(schema):
-        lines += ["", *_section(f"`{name}`", section)]
+    for paths, section in _sections(schema):
+        lines += ["", *_section(f"`{paths[0]}`", section, also=paths[1:])]
     return "\n".join(lines) + "\n"
 
 
-def _sections(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield each mapping below the top by its path, in the order of the file."""
+def _sections(schema: Mapping[str, Any]) -> Iterator[tuple[list[str], Mapping[str, Any]]]:
+    """Yield each mapping below the top once, with the paths where it may stand, in the order of the file."""
+    paths: dict[str, list[str]] = {}
 
-    def below(path: str, section: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def below(path: str, section: Mapping[str, Any]) -> None:
         for key, value in section.get("properties", {}).items():
             for found, mark in _referred(value):
                 target = schema["$defs"][found]
                 if "properties" in target:
                     inner = f"{path}{key}{mark}"
-                    yield inner, target
-                    yield from below(f"{inner}.", target)
+                    paths.setdefault(found, []).append(inner)
+                    below(f"{inner}.", target)
 
-    return below("", schema)
+    below("", schema)
+    return ((each, schema["$defs"][found]) for found, each in paths.items())
 
 
 def _referred(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -191,8 +193,10 @@ def _referred(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from ((name, "[]") for name, _ in _referred(value["items"]))
 
 
-def _section(title: str, section: Mapping[str, Any]) -> Iterator[str]:
+def _section(title: str, section: Mapping[str, Any], also: Sequence[str] = ()) -> Iterator[str]:
     yield from (f"## {title}", "")
+    if also:
+        yield from (f"The same stands at {', '.join(f'`{each}`' for each in also)}.", "")
     if section.get("description"):
         yield from (section["description"], "")
     yield from ("| key | value | if left out | meaning |", "|---|---|---|---|")

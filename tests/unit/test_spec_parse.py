@@ -229,6 +229,22 @@ def test_a_section_that_nothing_carries_out_is_unknown(key: str) -> None:
             "strategy: canary, analysis: {false_alarm: 0%}",
             "rollout.analysis.false_alarm is not valid: it must be more than 0% and 100% at most",
         ),
+        (
+            "gates: {before: [{command: x}]}",
+            "rollout.gates is not valid: it is for strategy: canary or linear or shadow, and this is all_at_once",
+        ),
+        (
+            "strategy: canary, driver: native, notify: [env:SLACK]",
+            "rollout.notify is not valid: with driver: native the provider goes the steps, and asks or tells nobody",
+        ),
+        (
+            "strategy: canary, gates: {during: [{timeout: 5s}]}",
+            "rollout.gates.during[0] is not valid: a gate has either command or url",
+        ),
+        (
+            "strategy: canary, gates: {during: [{command: x, url: env:X}]}",
+            "rollout.gates.during[0] is not valid: a gate has either command or url",
+        ),
     ],
 )
 def test_a_rollout_fits_its_strategy(rollout: str, expected: str) -> None:
@@ -236,6 +252,40 @@ def test_a_rollout_fits_its_strategy(rollout: str, expected: str) -> None:
     found = problems(f"{BASE}rollout: {{{rollout}}}\n")
 
     assert [each.partition(": ")[2] for each in found] == [expected]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:secret@example.com/hook",
+        "ftp://example.com/secret",
+        "https://example.com:99999/secret",
+        "https://example.com/secret#part",
+        "file:///etc/secret",
+        "https://example.com/sec ret",
+        f"https://example.com/{'secret' * 700}",
+        "env:1SECRET",
+        "secret",
+    ],
+)
+@pytest.mark.parametrize("key", ["gates: {{before: [{{url: {}}}]}}", "notify: [{}]"])
+def test_what_is_no_address_is_refused_and_not_shown(address: str, key: str) -> None:
+    """A gate or a web hook that can't be called is a problem of the spec; its text may be a secret."""
+    found = problems(f"{BASE}rollout:\n  strategy: canary\n  {key}\n".format(f"'{address}'"))
+
+    assert [each.partition(" is not valid: ")[2] for each in found] == [
+        "this is no address: write it like https://example.com/hook, or env:NAME for a secret one"
+    ]
+
+
+def test_an_address_is_not_in_the_text_of_a_spec() -> None:
+    """It may be a secret, and a traceback or a log shows what holds it."""
+    spec = parsed(
+        f"{BASE}rollout: {{strategy: canary, notify: ['https://a.b/s3cret'], gates: {{before: [{{url: 'https://a.b/s3cret'}}]}}}}\n"
+    )
+
+    assert spec.rollout.notify == ("https://a.b/s3cret",)
+    assert "s3cret" not in repr(spec)
 
 
 @pytest.mark.parametrize(

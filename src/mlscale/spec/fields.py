@@ -34,6 +34,7 @@ from mlscale.quantities import (
 NAME = r"[a-z](-?[a-z0-9]){0,39}"
 LONGEST_NAME = 40
 LONGEST_LABEL = 63
+LONGEST_ADDRESS = 4096
 LONGEST_DURATION = timedelta(days=366)
 MOST_REPLICAS = 1000
 LARGEST_BOUND = 1_000_000_000
@@ -70,6 +71,10 @@ _CHANNEL = r"projects/[a-z0-9][a-z0-9.:-]{0,92}/notificationChannels/[0-9]{1,32}
 _NOTIFIED = rf"(?:{_TOPIC}|{_CHANNEL})"
 _SUBNET = r"subnet-[0-9a-zA-Z]{1,25}"
 _SECURITY_GROUP = r"sg-[0-9a-zA-Z]{1,29}"
+_HOST = r"\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253}"
+_WEB = rf"https?://(?:{_HOST})(?::(?P<port>[0-9]{{1,5}}))?(?:[/?][!-\"$-~]*)?"
+_WEB_HOOK = rf"(?:{_WEB.replace('?P<port>', '')}|env:{_VARIABLE})"
+_LAST_PORT = 65535
 _KEY = r"[A-Za-z0-9:/_-]{1,2048}"
 _GOOGLE_BUCKET = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[A-Za-z0-9!_.*'()/=-]*)?"
 _SERVICE_ACCOUNT = r"[a-z0-9][a-z0-9-]{0,62}@[a-z0-9.-]{1,128}\.gserviceaccount\.com"
@@ -284,6 +289,23 @@ def _cron(value: str) -> str:
     return value
 
 
+def _web_hook(value: str) -> str:
+    """Return an address, or the name of the variable that has it; what is none is not shown: it may be a secret."""
+    if not is_web_address(value) and not re.fullmatch(rf"env:{_VARIABLE}", value):
+        raise ValueError("this is no address: write it like https://example.com/hook, or env:NAME for a secret one")
+    return value
+
+
+def is_web_address(text: str) -> bool:
+    """Return whether `text` is an address on the web without a user's name, as gates and web hooks have it."""
+    found = re.fullmatch(_WEB, text)
+    return found is not None and len(text) <= LONGEST_ADDRESS and int(found["port"] or 0) <= _LAST_PORT
+
+
+def _told(value: str) -> str:
+    return value if re.fullmatch(_TOPIC, value) else _web_hook(value)
+
+
 def is_cron(text: str) -> bool:
     """Return whether `text` is a time in cron's five fields, without extensions that are random or hashed."""
     from croniter import croniter
@@ -378,6 +400,8 @@ Notified = Annotated[
         longest=1024,
     ),
 ]
+WebHook = Annotated[str, _Form(_text_like(_WEB_HOOK), _web_hook)]
+Told = Annotated[str, _Form(_text_like(rf"(?:{_TOPIC}|{_WEB_HOOK})"), _told)]
 Region = Annotated[str, _like(_REGION, "region", "us-east-1 or us-central1")]
 Account = Annotated[str, _like(_ACCOUNT, "account", '"123456789012" or acme-ml')]
 Subnet = Annotated[str, _like(_SUBNET, "subnet", "subnet-0a1b2c3d4e5f60718")]

@@ -53,10 +53,12 @@ from mlscale.spec.fields import (
     TargetValue,
     Text,
     TimeZone,
+    Told,
     TopicArn,
     VariableName,
     VariableValue,
     Version,
+    WebHook,
     Word,
     Workspace,
 )
@@ -526,6 +528,53 @@ def _unjudged(analysis: Analysis) -> Iterator[Misfit]:
             yield ("custom", number), "it is judged by nothing: write max, or no_worse_than_baseline: true"
 
 
+class Gate(_Section):
+    """Somebody who is asked, or told: a command or an address."""
+
+    command: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="Shell command, run where the spec is: exit code 0 opens, 75 says not yet, any other refuses.",
+    )
+    url: WebHook | None = Field(
+        None,
+        repr=False,
+        description="Address that gets a POST, or env:NAME where it is secret: a status of 200 to 299 opens, 409, 425, "
+        "429 and 503 say not yet, any other refuses.",
+    )
+    timeout: Lasting = Field(timedelta(seconds=30), description="How long an answer may take; later it is a refusal.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.command is None) == (self.url is None):
+            raise ValueError("a gate has either command or url")
+        return self
+
+
+class Gates(_Section):
+    """Who is asked before a rollout goes on; all of a list have to open."""
+
+    before: tuple[Gate, ...] = Field((), max_length=10, description="Asked before anything is done.")
+    before_step: tuple[Gate, ...] = Field((), max_length=10, description="Asked before each share.")
+    during: tuple[Gate, ...] = Field(
+        (), max_length=10, description="Asked again and again while a share is watched; a refusal takes it back."
+    )
+    after_step: tuple[Gate, ...] = Field(
+        (),
+        max_length=10,
+        description="Asked when a share has been watched for its interval, and the verdict is a pass.",
+    )
+    before_promotion: tuple[Gate, ...] = Field(
+        (), max_length=10, description="Asked before the new revision gets all traffic."
+    )
+    after_promotion: tuple[Gate, ...] = Field((), max_length=10, description="Told that it has it; nothing is undone.")
+    on_rollback: tuple[Gate, ...] = Field(
+        (), max_length=10, description="Told that the old revision has all traffic again."
+    )
+    on_change: tuple[Gate, ...] = Field((), max_length=10, description="Told whatever happens in a rollout.")
+
+
 class Rollout(_Section):
     """How a new revision takes over."""
 
@@ -554,6 +603,14 @@ class Rollout(_Section):
     )
     analysis: Analysis = Field(
         Analysis.model_construct(), description="What it is judged by; for a rollout whose steps mlscale goes."
+    )
+    gates: Gates = Field(Gates.model_construct(), description="Who is asked before a rollout goes on.")
+    notify: tuple[Told, ...] = Field(
+        (),
+        max_length=5,
+        repr=False,
+        description="Who is told how it goes: topics of SNS, and addresses that get a POST which Slack understands, "
+        "env:NAME for secret ones.",
     )
     keep_revisions: int = Field(
         5, ge=1, le=1000, description="How many revisions are kept to roll back to; older ones are deleted."
@@ -595,6 +652,8 @@ FOR_STRATEGY: Mapping[str, tuple[str, ...]] = {
     "interval": ("canary", "linear", "rolling", "shadow"),
     "deadline": ("canary", "linear", "shadow"),
     "analysis": ("canary", "linear", "shadow"),
+    "gates": ("canary", "linear", "shadow"),
+    "notify": ("canary", "linear", "shadow"),
 }
 """Keys of `rollout` that mean something with some strategies only."""
 
@@ -602,8 +661,11 @@ FOR_STRATEGY: Mapping[str, tuple[str, ...]] = {
 def _other_strategies(rollout: Rollout) -> Iterator[Misfit]:
     """Yield what is there and belongs to another strategy."""
     for key, strategies in FOR_STRATEGY.items():
-        if rollout.strategy not in strategies and getattr(rollout, key) != Rollout.model_fields[key].default:
+        default = Rollout.model_fields[key].default
+        if rollout.strategy not in strategies and getattr(rollout, key) != default:
             yield (key,), f"it is for strategy: {' or '.join(strategies)}, and this is {rollout.strategy}"
+        elif rollout.driver == "native" and key in ("gates", "notify") and getattr(rollout, key) != default:
+            yield (key,), "with driver: native the provider goes the steps, and asks or tells nobody"
     if rollout.step == WHOLE_PERCENT:
         yield ("step",), "it must be less than 100%, or nothing is done step by step"
 
