@@ -177,7 +177,7 @@ class Gateway:
             return refused(call, 400, f"Variant {head.target} not found for endpoint {self.name}.", head.request_id)
         begun = perf_counter()
         try:
-            revision, response = await self._forwarded(head, body)
+            revision, response, asked = await self._forwarded(head, body)
         except NoReplicaError:
             reply = refused(call, 503, "no replica is healthy: mlscale status", head.request_id)
             reply = reply._replace(headers=(*reply.headers, ("retry-after", "5")))
@@ -189,7 +189,9 @@ class Gateway:
         except AnswerTooLargeError as error:
             reply = refused(call, 502, str(error), head.request_id)
         else:
-            self._of(revision).count(response.status, perf_counter() - begun)
+            ended = perf_counter()
+            self._of(revision).count(response.status, ended - begun)
+            self.tally.count(revision, ended - asked, response.status >= _SERVERS_FAULT)
             if self.mirror.shadow is not None and head.target is None:
                 self.mirror.copy(head.forwarded, body, response)
             return answered(call, Reply(*response), revision, head.request_id, self.name)
@@ -198,7 +200,8 @@ class Gateway:
             self.mirror.copy(head.forwarded, body, None)
         return reply
 
-    async def _forwarded(self, head: Head, body: bytes) -> tuple[str, Response]:
+    async def _forwarded(self, head: Head, body: bytes) -> tuple[str, Response, float]:
+        """Return who answered, what, and when that replica was asked."""
         tried: set[Upstream] = set()
         while True:
             found = self._next(head.target, tried)
@@ -219,8 +222,7 @@ class Gateway:
                 self.tally.count(route.revision, perf_counter() - begun, True)
                 raise
             else:
-                self.tally.count(route.revision, perf_counter() - begun, response.status >= _SERVERS_FAULT)
-                return route.revision, response
+                return route.revision, response, begun
             finally:
                 counters.in_flight -= 1
 

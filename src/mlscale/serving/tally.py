@@ -28,14 +28,14 @@ class Tally:
     def __init__(self, now_s: Callable[[], float] = time.time) -> None:
         self._now_s = now_s
         self._minute = 0
-        self._until = 0.0
+        self._from = self._until = 0.0
         self._open: dict[str, dict[int, int]] = {}
         self._counts: dict[Key, int] = {}
 
     def count(self, revision: str, seconds: float, failed: bool) -> None:  # noqa: FBT001 - by name it takes longer
         """Count what became of one request to a replica of `revision`."""
         now = self._now_s()
-        if not self._until - 60.0 <= now < self._until:
+        if not self._from <= now < self._until:
             self._turn(now)
         times = self._open.get(revision)
         if times is None:
@@ -49,7 +49,8 @@ class Tally:
         """Begin the minute of `now_s`."""
         self._close()
         self._minute = int(now_s // 60)
-        self._until = self._minute * 60.0 + 60.0
+        self._from = self._minute * 60.0
+        self._until = self._from + 60.0
         self._counts = {key: count for key, count in self._counts.items() if key[0] >= self._minute - KEPT_MINUTES}
 
     def _close(self) -> None:
