@@ -88,9 +88,15 @@ COMMAND_VARIABLES = {
     "MLSCALE_BASELINE": "The revision that serves beside the new one.",
     "MLSCALE_CANDIDATE": "The new revision.",
     "MLSCALE_DEPLOYMENT": "Name of the deployment.",
-    "MLSCALE_END": "End of the minute that is to be counted, in ISO 8601; it is not in it.",
-    "MLSCALE_METRIC": "Name of the metric.",
-    "MLSCALE_START": "Start of that minute.",
+    "MLSCALE_END": "A metric: end of the minute that is to be counted, in ISO 8601; it is not in it.",
+    "MLSCALE_EVENT": "A gate: what happened last in the rollout, like `shifted`.",
+    "MLSCALE_HOOK": "A gate: where it is asked or told, like `before_step`.",
+    "MLSCALE_METRIC": "A metric: its name.",
+    "MLSCALE_NEXT_SHARE": "A gate: the share of the new revision that comes next, in percent without the sign.",
+    "MLSCALE_ROLLOUT": "A gate: id of the rollout.",
+    "MLSCALE_SHARE": "A gate: the share that the new revision has, in percent without the sign.",
+    "MLSCALE_START": "A metric: start of that minute.",
+    "MLSCALE_VERDICT": "A gate: what the worst metric shows: pass, inconclusive, no_data, error or fail.",
 }
 """What commands of `rollout` find in their environment."""
 
@@ -352,7 +358,7 @@ def environment() -> str:
     lines += ["AIP_, MLSCALE_ or SAGEMAKER_; the others it sets in `model.environment`.", ""]
     lines += ["| variable | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in sorted(CONTAINER_VARIABLES.items())]
-    lines += ["", "## Given to commands", "", "Those of `rollout.analysis.custom` in a spec find these:", ""]
+    lines += ["", "## Given to commands", "", "Those of `rollout.analysis.custom` and `rollout.gates` in a spec find these:", ""]
     lines += ["| variable | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in sorted(COMMAND_VARIABLES.items())]
     return "\n".join(lines) + "\n"
