@@ -358,7 +358,13 @@ def environment() -> str:
     lines += ["AIP_, MLSCALE_ or SAGEMAKER_; the others it sets in `model.environment`.", ""]
     lines += ["| variable | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in sorted(CONTAINER_VARIABLES.items())]
-    lines += ["", "## Given to commands", "", "Those of `rollout.analysis.custom` and `rollout.gates` in a spec find these:", ""]
+    lines += [
+        "",
+        "## Given to commands",
+        "",
+        "Those of `rollout.analysis.custom` and `rollout.gates` in a spec find these:",
+        "",
+    ]
     lines += ["| variable | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in sorted(COMMAND_VARIABLES.items())]
     return "\n".join(lines) + "\n"
