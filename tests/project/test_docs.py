@@ -124,6 +124,8 @@ def _taken(words: list[str]) -> str:
     while isinstance(command, TyperGroup) and words:
         name, words = words[0], words[1:]
         found = command.get_command(context, name)
+        if found is None and (default := getattr(command, "default", "")):
+            found, words = command.get_command(context, default), [name, *words]
         if found is None:
             return f"there is no command {name}"
         command = found

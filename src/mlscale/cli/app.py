@@ -31,6 +31,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Change": {
         "plan": "Show what a deploy would do.",
         "deploy": "Make what is there what the spec asks for.",
+        "rollout": "Try a new revision on a share of the traffic, and judge it.",
         "rollback": "Go back to an earlier revision.",
         "import": "Take over what somebody else made.",
         "image": "Build the image that serves a model, push it, inspect it.",
@@ -45,7 +46,12 @@ COMMANDS: dict[str, dict[str, str]] = {
         "events": "Print what a run did, from the journal.",
     },
 }
-INNER = {"config": ("show",), "iam": ("policy",), "image": ("build", "push", "inspect")}
+INNER = {
+    "config": ("show",),
+    "iam": ("policy",),
+    "image": ("build", "push", "inspect"),
+    "rollout": ("run", "status", "report", "promote", "pause", "resume", "abort", "retry", "replay"),
+}
 """The commands that have commands of their own, and these."""
 HELP = ("-h", "--help")
 WORDS = "mlscale.words"

@@ -30,7 +30,7 @@ A line:
 """ + options.examples(
     "mlscale rollout replay windows.jsonl",
     "mlscale rollout replay windows.jsonl --spec spec.yaml --output jsonl",
-    "mlscale rollout replay - --false-alarm 1% --margin 1% --windows 60 < windows.jsonl",
+    "mlscale rollout replay - --margin 0.5% --windows 60 < windows.jsonl",
 )
 _MARKS = {"promote": "+", "roll_back": "-", "inconclusive": "~"}
 _WORDS = {"promote": "promoted", "roll_back": "rolled back", "inconclusive": "inconclusive"}

@@ -128,8 +128,12 @@ def _applied(session: Session, plan: Plan, wishes: Wishes, spent_s: float, by: C
 
 
 @contextmanager
-def under_way(session: Session, wishes: Wishes, spent_s: float = 0.0) -> Iterator[tuple[ApplyOptions, Progress, Stop]]:
+def under_way(
+    session: Session, wishes: Wishes, spent_s: float = 0.0, progress: Progress | None = None
+) -> Iterator[tuple[ApplyOptions, Progress, Stop]]:
     """Give what a run needs: its options, where it tells what happens, and what a signal stops it by.
+
+    `progress` is where else it tells, `spent_s` what of the user's time is over.
 
     Raises:
         TimedOut: the user's time was over before another run let go of the lease.
@@ -140,7 +144,7 @@ def under_way(session: Session, wishes: Wishes, spent_s: float = 0.0) -> Iterato
         timeout_s=None if wishes.timeout_s is None else max(0.0, wishes.timeout_s - spent_s),
         lease_wait_s=max(0.0, wishes.lease_wait_s - spent_s),
     )
-    progress = Progress(wishes.output, name=session.identity.name, no_color=wishes.no_color)
+    progress = progress or Progress(wishes.output, name=session.identity.name, no_color=wishes.no_color)
     stop = Stop()
     try:
         with _signals(stop, progress), progress.running():
