@@ -210,19 +210,128 @@ def test_replicas_and_quotas_are_series(double: Double) -> None:
     assert quota("allocation/usage") == {"aiplatform.googleapis.com/custom_model_serving_cpus": 8}
 
 
-def test_a_query_has_a_metric_an_end_and_a_period(double: Double) -> None:
+INTERVAL = {"end_time": {"seconds": 100}, "start_time": {"seconds": 0}}
+REPLICAS = f'metric.type="{ONLINE}/replicas"'
+WRONG_QUERIES: dict[str, dict[str, Any]] = {
+    "no metric": {"filter": 'resource.labels.endpoint_id="x"', "interval": INTERVAL},
+    "two metrics": {"filter": f'{REPLICAS} OR metric.type = "{ONLINE}/error_count"', "interval": INTERVAL},
+    "no interval": {"filter": REPLICAS, "interval": {}},
+    "no start": {"filter": REPLICAS, "interval": {"end_time": {"seconds": 100}}},
+    "no time": {"filter": REPLICAS, "interval": {"end_time": {"seconds": 100}, "start_time": {"seconds": 100}}},
+    "no period": {
+        "filter": REPLICAS,
+        "interval": INTERVAL,
+        "aggregation": {"per_series_aligner": ALIGNERS.ALIGN_MEAN},
+    },
+    "too short a period": {
+        "filter": REPLICAS,
+        "interval": INTERVAL,
+        "aggregation": {"per_series_aligner": ALIGNERS.ALIGN_MEAN, "alignment_period": {"seconds": 59}},
+    },
+    "a reducer without an aligner": {
+        "filter": REPLICAS,
+        "interval": INTERVAL,
+        "aggregation": {"cross_series_reducer": REDUCERS.REDUCE_SUM},
+    },
+}
+
+
+@pytest.mark.parametrize("case", WRONG_QUERIES)
+def test_a_query_has_one_metric_an_interval_and_a_period(double: Double, case: str) -> None:
     """Without them it is refused."""
     client = double.client(monitoring_v3.MetricServiceClient)
-    interval = {"end_time": {"seconds": 100}, "start_time": {"seconds": 0}}
-    kind = f'metric.type="{ONLINE}/replicas"'
-    aggregation = {"per_series_aligner": ALIGNERS.ALIGN_MEAN}
-    for asked in (
-        {"filter": 'resource.labels.endpoint_id="x"', "interval": interval},
-        {"filter": kind, "interval": {}},
-        {"filter": kind, "interval": interval, "aggregation": aggregation},
-    ):
-        with pytest.raises(gax.InvalidArgument):
-            client.list_time_series({"name": PROJECT, **asked})
+
+    with pytest.raises(gax.InvalidArgument):
+        client.list_time_series({"name": PROJECT, **WRONG_QUERIES[case]})
+
+
+@pytest.mark.parametrize(
+    ("name", "aligner"),
+    [
+        ("replicas", ALIGNERS.ALIGN_DELTA),
+        ("response_count", ALIGNERS.ALIGN_INTERPOLATE),
+        ("response_count", ALIGNERS.ALIGN_PERCENTILE_99),
+        ("prediction_latencies", ALIGNERS.ALIGN_MEAN),
+    ],
+)
+def test_an_aligner_is_for_some_metrics(double: Double, name: str, aligner: Any) -> None:
+    """What counts what comes, what shows what is, and what has distributions are aligned each by others."""
+    serving_reviews(double)
+    _predict(double, 1)
+
+    with pytest.raises(gax.InvalidArgument, match="can't be applied"):
+        _series(double, name, aligner)
+
+
+def _count(double: Double, count: int, ago_s: float) -> None:
+    """Put a count of good answers into the metrics."""
+    words = {"endpoint": "reviews", "deployed_model": DEPLOYED, "labels": {"response_code": "200"}}
+    double.post("metrics", values={"response_count": [count]}, ago_s=ago_s, **words)
+
+
+def _minutes(double: Double, end: int, kind: str = f"{ONLINE}/response_count") -> list[tuple[int, float]]:
+    """Return each minute of the five before `end`, by its end counted from that, and the sum of its values."""
+    request = {
+        "name": PROJECT,
+        "filter": f'metric.type="{kind}"',
+        "interval": {"end_time": {"seconds": end}, "start_time": {"seconds": end - 300}},
+        "aggregation": {"alignment_period": {"seconds": 60}, "per_series_aligner": ALIGNERS.ALIGN_SUM},
+    }
+    found = double.client(monitoring_v3.MetricServiceClient).list_time_series(request)
+    return [
+        (round(point.interval.end_time.timestamp()) - end, point.value.int64_value or point.value.double_value)
+        for series in found
+        for point in series.points
+    ]
+
+
+def test_a_minute_has_its_end_and_not_its_start(double: Double) -> None:
+    """What is of the very start of an interval is of the one before; a minute without a value has no point."""
+    client, kind = double.client(monitoring_v3.MetricServiceClient), "custom.googleapis.com/made"
+    for value, seconds in ((1, 300), (2, 301), (4, 360), (8, 361), (16, 600), (32, 601)):
+        point = {"interval": {"end_time": {"seconds": seconds}}, "value": {"double_value": value}}
+        series = {"metric": {"type": kind}, "resource": {"type": "global"}, "points": [point]}
+        client.create_time_series(name=PROJECT, time_series=[series])
+
+    assert _minutes(double, 600, kind) == [(0, 16), (-180, 8), (-240, 6)]
+
+
+def test_what_was_counted_is_of_the_minute_before(double: Double) -> None:
+    """A point of counts lasts as long as its period."""
+    serving_reviews(double)
+    _predict(double, 1)
+
+    (series,) = _series(double, "response_count", ALIGNERS.ALIGN_SUM)
+    interval = series.points[0].interval
+    assert (interval.end_time - interval.start_time).total_seconds() == 3600
+
+
+def test_values_are_seen_late_and_page_by_page(double: Double) -> None:
+    """A setting says how late, and how many points come at a time: a series goes on on the next page."""
+    serving_reviews(double)
+    now = double.post("advance", seconds=0)["now"]
+    for minutes in range(1, 5):
+        _count(double, minutes, ago_s=minutes * 60 - 1)
+    end = int(now) + 2
+    whole = _minutes(double, end)
+
+    double.post("settings", metrics_page=3)
+    paged = _minutes(double, end)
+    double.post("settings", metrics_lag_s=150)
+
+    assert [count for _, count in whole] == [1, 2, 3, 4]
+    assert paged == whole
+    assert [count for _, count in _minutes(double, end)] == [3, 4]
+
+
+def test_what_may_not_be_all_is_said_to_be_so(double: Double) -> None:
+    """Errors come beside what was found."""
+    double.post("settings", metrics_errors=["the query took too long"])
+    request = {"name": PROJECT, "filter": REPLICAS, "interval": INTERVAL}
+
+    (page,) = double.client(monitoring_v3.MetricServiceClient).list_time_series(request).pages
+
+    assert [each.message for each in page.execution_errors] == ["the query took too long"]
 
 
 def _policy(name: str, **asked: Any) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import empty_pb2
+from google.rpc import code_pb2
 
 from tests.doubles.vertex import listing, protos, quotas
 from tests.doubles.vertex.call import Call
@@ -19,9 +22,12 @@ from tests.doubles.vertex.world import Project, Region, World, stamp
 MONITORING = "google.cloud.monitoring_v3"
 ONLINE = "aiplatform.googleapis.com/prediction/online/"
 RESOURCE = "aiplatform.googleapis.com/Endpoint"
-SERIES = 100_000
 PERCENTILE = re.compile(r"(?:ALIGN|REDUCE)_PERCENTILE_(\d+)")
 DISTRIBUTION = "DISTRIBUTION"
+SHORTEST_PERIOD_S = 60.0
+OF_CHANGES, OF_MOMENTS = frozenset({"DELTA", "RATE"}), frozenset({"NEXT_OLDER", "INTERPOLATE"})
+OF_NUMBERS = frozenset({"RATE", "INTERPOLATE", "MIN", "MAX", "MEAN", "COUNT"})
+"""Aligners for metrics that count what comes, for those that show what is, and for those without distributions."""
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -141,27 +147,49 @@ def _fields(series: Series) -> Callable[[str], list[str] | None]:
 def list_time_series(world: World, request: Any, _call: Call) -> Any:
     """Return time series, aligned and reduced as asked."""
     project = world.owner(request.name)
-    if not re.search(r"metric\.type", request.filter):
+    if len(re.findall(r"metric\.type\s*=", request.filter)) != 1:
         raise invalid(
             "metrics.type", "The supplied filter does not specify a valid combination of metric and resource."
         )
     start, end = _seconds(request.interval.start_time), _seconds(request.interval.end_time)
-    if not end or start > end:
-        raise invalid("metrics.interval", "Request was missing field interval.endTime or its start is after its end.")
+    if not request.interval.HasField("start_time") or start >= end:
+        raise invalid("metrics.interval", "The interval must have a startTime, and an endTime that is after it.")
     test = parsed(request.filter)
     held: dict[Series, list[Point]] = {}
-    live = [*_quota_points(world, project, end), *_replica_points(world, project, end)]
-    for point in [*project.points, *live]:
-        if (start <= point.at <= end) and (point.series in held or test(_fields(point.series))):
+    # rule metrics.late
+    seen = [point for point in project.points if point.at <= world.clock.now() - world.settings.metrics_lag_s]
+    for point in [*seen, *_quota_points(world, project, end), *_replica_points(world, project, end)]:
+        # rule metrics.half-open
+        if (start < point.at <= end) and (point.series in held or test(_fields(point.series))):
             held.setdefault(point.series, []).append(point)
+    period = _seconds(request.aggregation.alignment_period)
     names = _aggregation_names(request.aggregation)
-    shown = [_message(series, values, names) for series, values in _aggregated(held, request, end)]
-    page, token = listing.page(shown, request, most=SERIES)
-    headers = request.view == protos.enum("ListTimeSeriesRequest", MONITORING).TimeSeriesView.HEADERS
-    if headers:
-        for series in page:
+    shown = [_message(series, values, names, period) for series, values in _aggregated(held, request, end)]
+    page, token = _page(shown, request, world.settings.metrics_page)
+    response = protos.message("ListTimeSeriesResponse", MONITORING)(time_series=page, next_page_token=token)
+    # rule metrics.errors
+    for words in world.settings.metrics_errors:
+        response.execution_errors.add(code=code_pb2.DEADLINE_EXCEEDED, message=words)
+    return response
+
+
+def _page(shown: list[Any], request: Any, most: int) -> tuple[list[Any], str]:
+    """Return the series of a page, and the token of the next; a series whose points are on two pages is on both."""
+    # rule metrics.pages
+    if request.view == protos.enum("ListTimeSeriesRequest", MONITORING).TimeSeriesView.HEADERS:
+        for series in shown:
             del series.points[:]
-    return protos.message("ListTimeSeriesResponse", MONITORING)(time_series=page, next_page_token=token)
+        return listing.page(shown, request, most=most)
+    points = [(number, point) for number, series in enumerate(shown) for point in series.points]
+    page, token = listing.page(points, request, most=most)
+    parts = []
+    for number, group in itertools.groupby(page, key=operator.itemgetter(0)):
+        part = type(shown[number])()
+        part.CopyFrom(shown[number])
+        del part.points[:]
+        part.points.extend(point for _, point in group)
+        parts.append(part)
+    return parts, token
 
 
 def _seconds(moment: Any) -> float:
@@ -221,9 +249,13 @@ def _aggregated(held: dict[Series, list[Point]], request: Any, end: float) -> It
     for number, aggregation in enumerate((request.aggregation, request.secondary_aggregation)):
         aligner, reducer = _aggregation_names(aggregation)
         period = _seconds(aggregation.alignment_period)
+        if aligner == "ALIGN_NONE" and reducer != "REDUCE_NONE":
+            raise invalid("metrics.reducer", "A cross_series_reducer needs a per_series_aligner.")
         if aligner != "ALIGN_NONE":
-            if period <= 0:
-                raise invalid("metrics.period", "alignment_period must be set with an aligner.")
+            if period < SHORTEST_PERIOD_S:
+                raise invalid("metrics.period", "alignment_period must be at least 60 seconds with an aligner.")
+            if number == 0:
+                _check_aligner(aligner, held)
             source = (
                 {series: [(point.at, point.values) for point in points] for series, points in held.items()}
                 if number == 0
@@ -233,6 +265,17 @@ def _aggregated(held: dict[Series, list[Point]], request: Any, end: float) -> It
         if reducer != "REDUCE_NONE":
             found = _reduced(found, reducer, tuple(aggregation.group_by_fields))
     yield from found.items()
+
+
+def _check_aligner(aligner: str, found: Iterable[Series]) -> None:
+    """Return if an aligner is one for all of the series."""
+    name = aligner.removeprefix("ALIGN_")
+    for series in found:
+        is_spread = series.type == DISTRIBUTION
+        is_other = (name in OF_CHANGES and series.kind == "GAUGE") or (name in OF_MOMENTS and series.kind == "DELTA")
+        if is_other or (name in OF_NUMBERS and is_spread) or (name.startswith("PERCENTILE") and not is_spread):
+            words = f"The aligner {aligner} can't be applied to {series.metric}: {series.kind}, {series.type}."
+            raise invalid("metrics.aligner", words)
 
 
 def _aligned(
@@ -305,8 +348,8 @@ def _group(series: Series, fields: tuple[str, ...]) -> Series:
     )
 
 
-def _message(series: Series, values: Aligned, names: tuple[str, str]) -> Any:
-    """Return a series as the service sends it, its newest point first."""
+def _message(series: Series, values: Aligned, names: tuple[str, str], period: float) -> Any:
+    """Return a series as the service sends it, its newest point first; what was counted is of the period before."""
     made = protos.message("TimeSeries", MONITORING)()
     made.metric.type, made.resource.type = series.metric, series.resource
     made.metric.labels.update(dict(series.labels))
@@ -317,9 +360,10 @@ def _message(series: Series, values: Aligned, names: tuple[str, str]) -> Any:
     type_name = DISTRIBUTION if spread else "INT64" if series.type == "INT64" and counts else "DOUBLE"
     made.metric_kind = enum["metric_kind"].enum_type.values_by_name[series.kind].number
     made.value_type = enum["value_type"].enum_type.values_by_name[type_name].number
+    lasts = period if series.kind == "DELTA" and names[0] in {"ALIGN_DELTA", "ALIGN_SUM"} else 0.0
     for at, held in sorted(values.items(), reverse=True):
         point = made.points.add()
-        stamp(point.interval.start_time, at)
+        stamp(point.interval.start_time, at - lasts)
         stamp(point.interval.end_time, at)
         if type_name == DISTRIBUTION:
             _distribute(point.value.distribution_value, held)
@@ -332,6 +376,7 @@ def _message(series: Series, values: Aligned, names: tuple[str, str]) -> Any:
 
 def _distribute(distribution: Any, values: Sequence[float]) -> None:
     """Fill a distribution in, with a bucket for each power of two."""
+    # rule metrics.buckets
     mean = math.fsum(values) / len(values)
     distribution.count, distribution.mean = len(values), mean
     distribution.sum_of_squared_deviation = math.fsum((value - mean) ** 2 for value in values)

@@ -26,7 +26,7 @@ PLACE = re.compile(r"projects/([^/]+)(?:/locations/([a-z0-9-]+))?(?:/(.+))?")
 
 @dataclass
 class Settings:
-    """What holds for all calls."""
+    """What holds for all calls; metrics are seen `metrics_lag_s` late, `metrics_page` points of them a page at most."""
 
     delay_s: float = DELAY_S
     delays: dict[str, float] = field(default_factory=dict)
@@ -34,6 +34,9 @@ class Settings:
     no_capacity: list[str] = field(default_factory=list)
     no_spot_capacity: list[str] = field(default_factory=list)
     denied: list[str] = field(default_factory=list)
+    metrics_lag_s: float = 0.0
+    metrics_page: int = 100_000
+    metrics_errors: list[str] = field(default_factory=list)
 
 
 class Clock:
