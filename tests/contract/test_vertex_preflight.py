@@ -96,7 +96,7 @@ def test_all_that_is_needed_is_there(double: Double, client: Client) -> None:
     assert found == [
         WHO,
         ANSWERS,
-        Check("permissions", ok=True, found="all 24 that are needed on the project"),
+        Check("permissions", ok=True, found="all 25 that are needed on the project"),
         Check("machine", ok=True, found="n1-standard-4"),
         Check("machine", ok=True, found="n2-standard-4"),
         Check("quota", ok=True, found=f"{takes}; {QUOTAS}"),

@@ -54,7 +54,7 @@ def test_what_a_spec_has_not_is_not_in_its_roles() -> None:
     made = policy(asked(), UPLOADS, WORKSPACE)
 
     assert set(made["roles"]) == {"mlscale_small_one", "mlscale_small_one_files", "mlscale_small_one_names"}
-    assert {each.partition(".")[0] for each in allowed(made)} == {"aiplatform", "logging", "storage"}
+    assert {each.partition(".")[0] for each in allowed(made)} == {"aiplatform", "logging", "monitoring", "storage"}
 
 
 def test_without_a_bucket_there_is_one_role() -> None:
@@ -76,6 +76,7 @@ def test_another_deployments_objects_are_not_allowed() -> None:
         f'resource.name == "{below}/leases/.check"',
         f'resource.name.startsWith("{below}/journal/small-one/")',
         f'resource.name.startsWith("{below}/revisions/small-one/")',
+        f'resource.name.startsWith("{below}/rollouts/small-one/")',
     ]
 
 

@@ -15,6 +15,7 @@ UNSEEN = {
     "iam.serviceAccounts.actAs": "IAM asks for it when DeployModel names a service account",
     "monitoring.alertPolicies.update": "an alarm changes",
     "monitoring.dashboards.update": "somebody else has changed the dashboard",
+    "monitoring.timeSeries.list": "a rollout is judged by what each revision answered",
     "storage.multipartUploads.abort": "a file went up in parts, and not to its end",
     "storage.multipartUploads.create": "a file goes up in parts",
 }

@@ -112,6 +112,7 @@ TABLE: tuple[Permission, ...] = (
     ),
     *_alike(_always, "aiplatform.operations", "Operations", list="ListOperations"),
     *_alike(_always, "logging.logEntries", "LoggingServiceV2", list="ListLogEntries"),
+    *_alike(_always, "monitoring.timeSeries", "MetricService", list="ListTimeSeries"),
     *_alike(_is_watched, "monitoring.alertPolicies", "AlertPolicyService", list="ListAlertPolicies"),
     *_alike(
         _has_alarms,
@@ -232,7 +233,7 @@ def _objects_of(asked: Deployment, uploads: str, workspace: str) -> Mapping[str,
     places = [
         *([(f"{uploads}/{name}/", "startsWith")] if _has_files(asked) else []),
         *((f"{workspace}/leases/{each}", "==") for each in (f"{name}.json", ".check")),
-        *((f"{workspace}/{each}/{name}/", "startsWith") for each in ("journal", "revisions")),
+        *((f"{workspace}/{each}/{name}/", "startsWith") for each in ("journal", "revisions", "rollouts")),
     ]
     found: dict[str, list[str]] = {}
     for place, how in places:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
 from mlscale.clock import Clock
-from mlscale.deployment import AT_ONCE, Content, Deployment, Identity, Revision, RolloutWish, revision_of
+from mlscale.deployment import AT_ONCE, WHOLE, Content, Deployment, Identity, Revision, RolloutWish, revision_of
 from mlscale.errors import MlscaleError, NoCapacity, NotDeployed, NotOurs, ProviderFailed, Unsupported
 from mlscale.plan.steps import Step
 from mlscale.providers import artifact
+from mlscale.providers.calling import together
 from mlscale.providers.contract import (
     DONE,
     Answer,
+    BadOfAll,
     Check,
     LogLine,
     LogQuery,
@@ -28,6 +31,7 @@ from mlscale.providers.contract import (
     Work,
 )
 from mlscale.providers.vertex import (
+    counting,
     images,
     logs,
     machines,
@@ -74,6 +78,7 @@ class Vertex:
     name = "vertex"
     slowest_poll_s = 10.0
     settles_within_s = 30.0
+    lag = counting.LAG
 
     def __init__(self, *, project: str, region: str, uploads: str, clock: Clock) -> None:
         self._client = Client(project, region, clock)
@@ -86,15 +91,16 @@ class Vertex:
         self, asked: Deployment, seen: Deployment | None, rollout: RolloutWish = AT_ONCE
     ) -> tuple[Refusal, ...]:
         """Return what Vertex AI can't do of `asked`."""
-        content = asked.stable.revision.content if asked.stable else None
-        listed = [machines.parse(each) for each in content.machine] if content else []
-        return (
+        contents = [each.revision.content for each in asked.revisions]
+        listed = [machines.parse(each) for content in contents for each in content.machine]
+        found = (
             *requests.refusals(asked, seen, rollout, self._uploads),
             *(refusal for each in listed for refusal in machines.refusals(each)),
             *scaling.refusals(asked.scaling, listed),
             *watching.refusals(asked.auxiliaries),
-            *self._image_refusals(asked),
+            *(refusal for each in contents for refusal in self._image_refusals(each)),
         )
+        return tuple(dict.fromkeys(found))
 
     def preflight(self, asked: Deployment, seen: Deployment | None) -> None:
         """Return if nothing is known that would stop a new revision."""
@@ -238,6 +244,27 @@ class Vertex:
                     raise found.error
                 return DONE if found.done else Outcome(Work.RUNNING, operation)
 
+    def shares_that_hold(self, shares: Mapping[str, int]) -> Mapping[str, int]:
+        """Return `shares` in whole percents, one at least for who gets anything."""
+        return {key: share * WHOLE // 100 for key, share in requests.percents(shares).items()}
+
+    def counts(
+        self, identity: Identity, start: datetime, end: datetime, slow_over_ms: float | None
+    ) -> Sequence[BadOfAll]:
+        """Return what each deployed model answered: an error is a 5xx, and a time is all that Vertex AI took.
+
+        How many took longer than a bound inside one of Google's buckets is by interpolation, as its percentiles are.
+        """
+        first, last = counting.minutes(start, end, self._clock.now())
+        serving = reading.serving_of(self._client, identity) if first < last else {}
+        if not serving:
+            return ()
+        asked = [counting.answered(identity, first, last)]
+        if slow_over_ms is not None:
+            asked.append(counting.timed(identity, first, last))
+        answers, *times = together(*(partial(reading.series_of, self._client, each) for each in asked))
+        return counting.rows(answers, [each for found in times for each in found], serving, slow_over_ms)
+
     def invoke(self, identity: Identity, body: bytes, content_type: str, accept: str) -> Answer:
         """Return the endpoint's answer."""
         del accept  # RawPredict passes the body's own type alone
@@ -281,9 +308,8 @@ class Vertex:
         """Return the roles that `asked` needs."""
         return permissions.policy(asked, self._uploads, workspace)
 
-    def _image_refusals(self, asked: Deployment) -> tuple[Refusal, ...]:
-        content = asked.stable.revision.content if asked.stable else None
-        if content is None or content.image is not None:
+    def _image_refusals(self, content: Content) -> tuple[Refusal, ...]:
+        if content.image is not None:
             return ()
         found = images.choose(content, self._region)
         return (found,) if isinstance(found, Refusal) else ()

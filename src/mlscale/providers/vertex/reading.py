@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from mlscale.deployment import Identity, Revision, revision_of
-from mlscale.errors import MlscaleError, NotOurs
+from mlscale.errors import MlscaleError, NotOurs, ProviderFailed
 from mlscale.providers.calling import together
 from mlscale.providers.vertex import machines, requests, translate, watching
 from mlscale.providers.vertex.calls import Call
@@ -135,6 +136,38 @@ def revisions_of(client: Client, identity: Identity) -> list[Revision]:
 def revision_of_deployed(identity: Identity, deployed: Mapping[str, Any]) -> str:
     """Return the revision of one of our DeployedModels, whose name has it; empty if it is not ours."""
     return requests.revision_in(identity.name, deployed.get("display_name", "")) or ""
+
+
+def serving_of(client: Client, identity: Identity) -> dict[str, str]:
+    """Return which revision each DeployedModel is, by its id; empty where there is no endpoint."""
+    deployed = deployed_models(endpoint_of(client, identity))
+    names = sorted({last(each["model"]) for each in deployed})
+    found = together(*(partial(model_of, client, identity, each) for each in names))
+    models = dict(zip(names, found, strict=True))
+    return {
+        each["id"]: revision_of(translate.content_of(models[last(each["model"])] or {}, each)).id for each in deployed
+    }
+
+
+def series_of(client: Client, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the time series that a request asks for, page by page: one may be there several times, in parts.
+
+    Raises:
+        ProviderFailed: Cloud Monitoring has not given all that it has.
+    """
+    found: list[dict[str, Any]] = []
+    token = ""
+    while True:
+        asked = {**request, "page_token": token} if token else request
+        page = client.page("metric", "list_time_series", **asked)
+        if wrong := page.get("execution_errors"):
+            why = "; ".join(sorted(each.get("message", "it does not say why") for each in wrong))
+            hint = "the same command again"
+            raise ProviderFailed("Cloud Monitoring did not give all values", why=why, hint=hint, retryable=True)
+        found += page.get("time_series", ())
+        token = page.get("next_page_token", "")
+        if not token:
+            return found
 
 
 def settings_calls(

@@ -9,10 +9,10 @@ from datetime import timedelta
 from typing import Any
 from zlib import crc32
 
-from mlscale.deployment import WHOLE, Content, Deployment, Health, Identity, Kind, Revision, RolloutWish
+from mlscale.deployment import WHOLE, Content, Deployment, Health, Identity, Kind, Revision, Role, RolloutWish
 from mlscale.providers.contract import Refusal
 from mlscale.providers.vertex import images, machines, scaling
-from mlscale.quantities import percent_of
+from mlscale.quantities import percent_of, percent_text
 
 NAME, REVISION, SPEC_HASH = "mlscale-name", "mlscale-revision", "mlscale-spec-hash"
 WATCHED = "mlscale-watched"
@@ -33,7 +33,8 @@ NEW = "0"
 LONGEST_STARTUP = timedelta(hours=2)
 """Bound of deploymentTimeout (ModelContainerSpec in the API reference)."""
 
-LINK = "https://docs.cloud.google.com/vertex-ai/docs/reference/rest/v1/"
+DOCS = "https://docs.cloud.google.com/vertex-ai/docs/"
+LINK = f"{DOCS}reference/rest/v1/"
 _IDS = 2**33
 """A DeployedModel's id has ten digits at most, so 33 bits of a revision's id fit."""
 
@@ -205,18 +206,8 @@ def refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, u
 
 
 def _refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, uploads: str) -> Iterator[Refusal]:
-    content = asked.stable.revision.content if asked.stable else None
-    if content and content.artifact and not uploads:
-        yield Refusal(
-            "workspace",
-            "Vertex AI takes models from Cloud Storage: write workspace: gs://bucket/folder, or vertex.uploads",
-        )
-    if content and content.health.startup_timeout > LONGEST_STARTUP:
-        yield Refusal("endpoint.health.startup_timeout", "Vertex AI takes 2h at most", f"{LINK}ModelContainerSpec")
-    if content and content.health.path != Health().path and images.is_prebuilt(str(content.image)):
-        yield Refusal(
-            "endpoint.health.path", "a container of Google's has a route of its own", f"{LINK}ModelContainerSpec"
-        )
+    for each in asked.revisions:
+        yield from _content_refused(each.revision.content, uploads)
     for key in FIXED:
         if seen and seen.facts.get("there") == "yes" and seen.settings.get(key) != asked.settings.get(key):
             is_now = seen.settings.get(key, "not set")
@@ -226,17 +217,49 @@ def _refusals(asked: Deployment, seen: Deployment | None, rollout: RolloutWish, 
         yield Refusal(
             "endpoint.kind", f"Vertex AI has no endpoint of kind {asked.kind}", f"{LINK}projects.locations.endpoints"
         )
-    if rollout.strategy != "all_at_once" and asked.settings.get("network"):
+    yield from _rollout_refused(asked, rollout)
+
+
+def _content_refused(content: Content, uploads: str) -> Iterator[Refusal]:
+    if content.artifact and not uploads:
         yield Refusal(
-            "rollout.strategy",
-            "an endpoint in a network holds one model: it can be switched all at once alone",
-            "https://docs.cloud.google.com/vertex-ai/docs/predictions/using-private-endpoints",
+            "workspace",
+            "Vertex AI takes models from Cloud Storage: write workspace: gs://bucket/folder, or vertex.uploads",
+        )
+    if content.health.startup_timeout > LONGEST_STARTUP:
+        yield Refusal("endpoint.health.startup_timeout", "Vertex AI takes 2h at most", f"{LINK}ModelContainerSpec")
+    if content.health.path != Health().path and images.is_prebuilt(str(content.image)):
+        yield Refusal(
+            "endpoint.health.path", "a container of Google's has a route of its own", f"{LINK}ModelContainerSpec"
         )
 
 
+def _rollout_refused(asked: Deployment, rollout: RolloutWish) -> Iterator[Refusal]:
+    """Yield what of a rollout can't be. Vertex AI's rolling deployments are of v1beta1 alone, a preview."""
+    tried = asked.candidate
+    if asked.settings.get("network") and (tried or rollout.strategy != "all_at_once"):
+        why = "an endpoint in a network holds one model: it can be switched all at once alone"
+        yield Refusal("rollout.strategy", why, f"{DOCS}predictions/using-private-endpoints")
+    elif rollout.strategy == "rolling":
+        why = "Vertex AI replaces replicas between versions of one Model alone, and a revision is a Model of its own"
+        yield Refusal("rollout.strategy", why, f"{DOCS}predictions/rolling-deployment")
+    elif rollout.strategy in ("canary", "linear"):
+        why = f"Vertex AI has no {rollout.strategy} rollout of its own, with alarms that guard it: use weights"
+        yield Refusal("rollout.driver", why, f"{DOCS}general/deployment")
+    elif tried and tried.role is Role.SHADOW:
+        why = "Vertex AI splits requests, and gives nobody copies of them: use canary"
+        yield Refusal("rollout.strategy", why, f"{DOCS}general/deployment")
+    elif tried and tried.share * 100 % WHOLE:
+        why = f"Vertex AI splits traffic in whole percents: {percent_text(tried.share * 100 / WHOLE)} is none"
+        yield Refusal("rollout.steps", why, f"{LINK}projects.locations.endpoints")
+
+
 def percents(shares: Mapping[str, int]) -> dict[str, int]:
-    """Return shares of basis points as whole percents, 100 in all; the largest takes what is lost by rounding."""
-    whole = {key: share * 100 // WHOLE for key, share in shares.items()}
+    """Return shares of basis points as the nearest whole percents, 100 in all.
+
+    Who has a share gets one percent at least; the largest takes what is lost or won by rounding.
+    """
+    whole = {key: max(1, (share * 100 + WHOLE // 2) // WHOLE) if share else 0 for key, share in shares.items()}
     if whole:
         largest = max(whole, key=lambda key: shares[key])
         whole[largest] += 100 - sum(whole.values())

@@ -324,22 +324,22 @@ def _condition(alarm: Auxiliary, identity: Identity) -> tuple[str, dict[str, Any
     match alarm.key:
         case "p99_latency":
             measured = {
-                "filter": _filter(identity, "prediction_latencies", 'metric.labels.latency_type="total"'),
+                "filter": time_series(identity, "prediction_latencies", 'metric.labels.latency_type="total"'),
                 "aggregations": [_summed("REDUCE_PERCENTILE_99")],
             }
             return f"One request of a hundred takes {name} more than {alarm.content['above']}.", measured | over
         case "error_rate":
             measured = {
-                "filter": _filter(identity, "response_count", _code("5")),
+                "filter": time_series(identity, "response_count", _code("5")),
                 "aggregations": [_summed()],
-                "denominator_filter": _filter(identity, "response_count"),
+                "denominator_filter": time_series(identity, "response_count"),
                 "denominator_aggregations": [_summed()],
             }
             said = f"More than {alarm.content['above']} of the requests to {name} fail, not by their caller."
             return said, measured | over
         case "no_invocations":
             quiet = {
-                "filter": _filter(identity, "response_count"),
+                "filter": time_series(identity, "response_count"),
                 "aggregations": [_summed()],
                 "comparison": "COMPARISON_LT",
                 "threshold_value": 1.0,
@@ -356,7 +356,7 @@ def _code(first: str) -> str:
     return f'metric.labels.response_code=starts_with("{first}")'
 
 
-def _filter(identity: Identity, metric: str, *more: str) -> str:
+def time_series(identity: Identity, metric: str, *more: str) -> str:
     """Return which time series are looked at: an endpoint's id is its own in its region only."""
     terms = (
         f'metric.type="{_ONLINE}/{metric}"',
@@ -382,7 +382,7 @@ def _body(identity: Identity) -> dict[str, Any]:
     total = 'metric.labels.latency_type="total"'
 
     def shown(label: str, metric: str, aggregation: Mapping[str, Any], *more: str) -> dict[str, Any]:
-        query = {"filter": _filter(identity, metric, *more), "aggregation": aggregation}
+        query = {"filter": time_series(identity, metric, *more), "aggregation": aggregation}
         return {
             "time_series_query": {"time_series_filter": query},
             "plot_type": "LINE",
