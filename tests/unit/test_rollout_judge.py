@@ -199,7 +199,7 @@ def test_a_metric_may_be_asked_only_where_it_is_measured() -> None:
 
 def test_the_false_alarm_is_shared() -> None:
     """What fails alone may not with another metric beside it, which might have been the false alarm."""
-    bad = [a_window((5, 60), (5, 540))]
+    bad = [a_window((5, 60), (3, 540))]
 
     assert judged(bad, ERRORS, false_alarm=0.02).outcome is Outcome.FAIL
     assert (

@@ -37,10 +37,10 @@ def hours(traffic: Traffic, seed: int) -> Iterator[Iterator[Window]]:
     chance = np.random.default_rng(seed)
 
     def bad(of: int, rate: float) -> Counts:
-        expected = of * min(rate, 0.5)
-        if traffic.clumps > 1 and expected:
-            expected = chance.gamma(expected / (traffic.clumps - 1)) * (traffic.clumps - 1)
-        return Counts(min(int(chance.poisson(expected)), of), of)
+        rate = min(rate, 0.5)
+        if traffic.clumps > 1 and of:
+            rate = chance.gamma(of * rate / (traffic.clumps - 1)) * (traffic.clumps - 1) / of
+        return Counts(int(chance.binomial(of, min(rate, 1))), of)
 
     def windows() -> Iterator[Window]:
         phase = chance.uniform(0, 6.28)

@@ -18,7 +18,7 @@ from operator import mul
 RATIOS = (1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 50.0)
 """How many times the baseline's rate the candidate may have; each is bet on."""
 
-STAKES = (0.02, 0.04, 0.09, 0.18, 0.30, 0.22, 0.10, 0.03, 0.02)
+STAKES = (0.01, 0.03, 0.07, 0.19, 0.36, 0.22, 0.08, 0.02, 0.02)
 """What is staked on each of `RATIOS`, 1 in all."""
 
 
@@ -40,17 +40,17 @@ class Noise:
 
 NOISES = (
     Noise(0.0, 0.0, stake=0.94, first_doubt=1.0, doubt=1.0),
-    Noise(0.5, 0.0, stake=0.01, first_doubt=0.3, doubt=0.7),
-    Noise(1.0, 0.0, stake=0.01, first_doubt=0.2, doubt=0.5),
-    Noise(2.0, 0.0, stake=0.01, first_doubt=0.1, doubt=0.25),
+    Noise(0.5, 0.0, stake=0.01, first_doubt=0.3, doubt=1.0),
+    Noise(1.0, 0.0, stake=0.01, first_doubt=0.2, doubt=0.7),
+    Noise(2.0, 0.0, stake=0.01, first_doubt=0.1, doubt=0.3),
     Noise(0.0, 0.06, stake=0.01, first_doubt=0.7, doubt=1.0),
-    Noise(0.0, 0.2, stake=0.01, first_doubt=0.6, doubt=0.8),
+    Noise(0.0, 0.2, stake=0.01, first_doubt=0.6, doubt=1.0),
     Noise(0.0, 0.5, stake=0.01, first_doubt=0.4, doubt=0.4),
 )
 """What noise there may be; the first is none."""
 
-FIRST_WINDOWS, FIRST_BAD = 2, 14
-"""No noise can have been seen in so many windows, with so many bad requests in all."""
+FIRST_WINDOWS, FIRST_BAD = 2, 4
+"""No noise can have been seen in so many windows, with so many bad requests of the baseline's in each."""
 
 EAGER = (5, 6)
 """Which of `RATIOS` half of all is staked on in the first windows: what breaks at once should end at once."""
@@ -73,7 +73,18 @@ _FIRST_DOUBTS = tuple(log(noise.first_doubt) for noise in NOISES)
 class Worse:
     """The evidence that a candidate is worse at all, window by window."""
 
-    __slots__ = ("_bad", "_bets", "_carried", "_found", "_limit", "_requests", "_scattered", "_splits", "_windows")
+    __slots__ = (
+        "_bad",
+        "_baseline_bad",
+        "_bets",
+        "_carried",
+        "_found",
+        "_limit",
+        "_requests",
+        "_scattered",
+        "_splits",
+        "_windows",
+    )
 
     def __init__(self, false_alarm: float) -> None:
         """Begin without evidence; a healthy candidate is found worse with a chance of `false_alarm` at most."""
@@ -82,7 +93,7 @@ class Worse:
         self._carried = 0.0
         self._splits = array("d")
         self._scattered: _Scattered | None = None
-        self._bad = self._requests = self._windows = 0
+        self._bad = self._baseline_bad = self._requests = self._windows = 0
         self._found = False
 
     @property
@@ -103,6 +114,7 @@ class Worse:
         if not bad:
             return
         self._bad += bad
+        self._baseline_bad += baseline_bad
         share = candidate_of / both
         self._splits.extend((candidate_bad, bad, share, self._bad / self._requests * both))
         if not candidate_bad:
@@ -130,7 +142,7 @@ class Worse:
         is_first = self._windows <= FIRST_WINDOWS
         if is_first:
             worse = _log_sum([_HALF + worse, _HALF + _eager(ends[0]) - log(NOISES[0].stake)])
-        doubts = _FIRST_DOUBTS if is_first and self._bad <= FIRST_BAD else _DOUBTS
+        doubts = _FIRST_DOUBTS if is_first and self._baseline_bad <= FIRST_BAD * self._windows else _DOUBTS
         return worse + self._carried - max(doubt + each for doubt, each in zip(doubts, healthy, strict=True))
 
     def least_ratio(self) -> float:
