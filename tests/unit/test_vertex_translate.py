@@ -614,12 +614,21 @@ def test_taking_down_ends_what_bills_first_and_leaves_a_trace_to_the_end() -> No
             There(UNWATCHED, watched=False).seen,
             ["one/undeploy", "endpoint/delete", "files/delete", "reviews-one/delete"],
         ),
+        (
+            There(UNWATCHED, [(UNWATCHED, 40), (TWO, 60)], watched=False).seen,
+            [
+                *("endpoint/gather", "one/undeploy", "two/undeploy", "endpoint/delete", "files/delete"),
+                *(f"reviews-{named(each)}/delete" for each in sorted(map(revision_in, (ONE, TWO)))),
+            ],
+        ),
     ],
-    ids=["nothing is there", "what is left", "an endpoint without models", "nothing watches"],
+    ids=["nothing is there", "what is left", "an endpoint without models", "nothing watches", "two have traffic"],
 )
 def test_taking_down_from_any_state(seen: Deployment | None, expected: list[str]) -> None:
-    """What is not there is not taken down."""
+    """What is not there is not taken down; where several have traffic, the last to go has all of it first."""
     assert [named(each.key) for each in steps(None, seen)] == expected
+    shifts = [each.payload for each in steps(None, seen) if each.kind is StepKind.SHIFT]
+    assert shifts == [Shift(REVIEWS, {TWOS: 100})] * expected.count("endpoint/gather")
 
 
 def test_garbage_is_each_model_and_file_by_itself() -> None:

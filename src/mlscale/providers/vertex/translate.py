@@ -502,22 +502,8 @@ def _removal(seen: Deployment) -> Iterator[Step[object]]:
         yield Step("endpoint/unwatch", StepKind.DELETE, "alarms and dashboard", unwatch)
         before = ("endpoint/unwatch", *before)
     if seen.facts.get("there") == "yes":
-        drops = [
-            Step(
-                f"{each.metric_dimension}/undeploy",
-                StepKind.DELETE,
-                f"revision {each.revision.id}",
-                Undeploy(identity, each.metric_dimension),
-                after=_keys(settle),
-                destroys=True,
-                interrupts=bool(each.share),
-                expected=REMOVING,
-            )
-            # The one with the traffic goes last: only the last may go with it.
-            for each in sorted(seen.revisions, key=lambda each: each.share)
-        ]
-        for number, drop in enumerate(drops):
-            yield drop if number == 0 else _after(drop, drops[number - 1].key)
+        drops = _undeployments(seen, _keys(settle))
+        yield from drops
         yield Step(
             "endpoint/delete",
             StepKind.DELETE,
@@ -541,8 +527,28 @@ def _removal(seen: Deployment) -> Iterator[Step[object]]:
         )
 
 
-def _after(step: Step[object], key: str) -> Step[object]:
-    return replace(step, after=(*step.after, key))
+def _undeployments(seen: Deployment, after: tuple[str, ...]) -> list[Step[object]]:
+    """Return the steps that take every revision off, one after the other: only the last may go with its traffic."""
+    identity, ordered = seen.identity, sorted(seen.revisions, key=lambda each: each.share)
+    made: list[Step[object]] = []
+    if len([each for each in ordered if each.share]) > 1:
+        gathered = Shift(identity, requests.percents({ordered[-1].metric_dimension: WHOLE}))
+        label = f"revision {ordered[-1].revision.id}"
+        made.append(Step("endpoint/gather", StepKind.SHIFT, label, gathered, after))
+    for each in ordered:
+        made.append(
+            Step(
+                f"{each.metric_dimension}/undeploy",
+                StepKind.DELETE,
+                f"revision {each.revision.id}",
+                Undeploy(identity, each.metric_dimension),
+                after=(*after, *_keys(made[-1:])),
+                destroys=True,
+                interrupts=each is ordered[-1] and bool(each.share),
+                expected=REMOVING,
+            )
+        )
+    return made
 
 
 def garbage_steps(identity: Identity, models: Sequence[str], places: Sequence[str]) -> Steps:
