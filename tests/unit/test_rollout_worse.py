@@ -136,3 +136,11 @@ def test_a_candidate_that_is_exactly_as_good_is_never_found_worse(windows: list[
 def test_what_is_stated_lower_is_found_less(windows: list[Counted]) -> None:
     """What is found with a false alarm of 1 % is found with one of 5 %."""
     assert found(windows, 0.05) >= found(windows, 0.01)
+
+
+@pytest.mark.parametrize("scale", [1, 10**3, 10**6, 10**9])
+def test_any_number_of_requests_can_be_judged(scale: int) -> None:
+    """From one request to a thousand million a minute, in whatever shares, and with all of them bad."""
+    assert not found([(0, scale, 0, 1), (scale, scale, 1, 1), (1, 1, scale, scale), (0, 1, scale, scale)] * 20)
+    assert found([(scale, scale, 0, scale)] * 60)
+    assert not found([(0, scale, scale, scale)] * 60)

@@ -63,7 +63,11 @@ _LOG_STAKES = tuple(map(log, STAKES))
 _TAIL = 1.5
 """By how much, as a logarithm, the bets must be short for the noise and the last window's tail to need no look."""
 
-_NEGLIGIBLE = 1e-4
+_MOST_TAILED = 300
+"""Of more bad requests in a window one more or less makes no difference, and their tail is long."""
+
+_NEGLIGIBLE, _LARGEST = 1e-4, 1e200
+_ALMOST_ALL = 1 - 1e-12
 _CLOSE = 0.01
 _HALF = log(0.5)
 _DOUBTS = tuple(log(noise.doubt) for noise in NOISES)
@@ -190,7 +194,7 @@ class _Scattered:
         while self._done < last:
             self._worse, self._healthy = self._with(splits[self._done : self._done + 4], tail=False)
             self._done += 4
-        return self._with(splits[last:], tail=True)
+        return self._with(splits[last:], tail=splits[last + 1] <= _MOST_TAILED)
 
     def _with(self, split: array[float], *, tail: bool) -> tuple[list[list[float]], list[float]]:
         likely = list(_likelihoods(int(split[0]), int(split[1]), split[2], split[3], tail=tail))
@@ -209,7 +213,9 @@ def _likelihoods(
     `bad` are the candidate's bad requests of `both` variants', `share` its share of the requests, and `expected` what
     both have by the rate so far. With `tail` it is how likely so many bad requests of the candidate's are, or more.
     """
-    shares = [share * ratio / (1 + share * excess) for ratio, excess in zip(RATIOS, _EXCESSES, strict=True)]
+    shares = [
+        min(share * ratio / (1 + share * excess), _ALMOST_ALL) for ratio, excess in zip(RATIOS, _EXCESSES, strict=True)
+    ]
     for noise in NOISES:
         scatter = noise.clumps / expected + share * (1 - share) * noise.spread
         if scatter:
@@ -247,7 +253,7 @@ def _tail(bad: int, both: int, ours: float, others: float, step: float) -> float
     Each side has its weight, to which each bad one of its own adds `step`.
     """
     term = whole = 1.0
-    while bad < both and term > _NEGLIGIBLE * whole:
+    while bad < both and _NEGLIGIBLE * whole < term < _LARGEST:
         term *= (both - bad) / (bad + 1) * (ours + step * bad) / (others + step * (both - bad - 1))
         whole += term
         bad += 1
