@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from mlscale.deployment import WHOLE
 from mlscale.plan.diff import share_text
 from mlscale.report import json, rollout_page
 from mlscale.report.markdown import code, plain
-from mlscale.report.rollout_words import Row, following, happened, period, row, state, steps, time_of
-from mlscale.report.tables import folded, table
+from mlscale.report.rollout_words import HEAD, following, happened, period, row, state, steps, time_of, used
+from mlscale.report.tables import folded
 from mlscale.state.rollouts import Moment, Rollout
 
 WIDTH = 79
@@ -22,7 +22,6 @@ MOST_MOMENTS, MOST_LIVE_MOMENTS = 20, 4
 
 _LABEL = 12
 _SHORTEST_NAME = 8
-_HEAD = ("METRIC", "VERDICT", "CANDIDATE", "BASELINE", "WORSE BY", "MARGIN", "MAX", "REQUESTS")
 
 
 def text(rollout: Rollout) -> str:
@@ -53,41 +52,23 @@ def _labelled(label: str, words: str) -> Iterator[str]:
 
 
 def _verdicts(rollout: Rollout) -> Iterator[str]:
-    """Yield a table of the metrics, without columns that no metric has, and below it what the figures don't say."""
-    found = [row(each) for each in rollout.verdicts]
-    if not found:
+    """Yield a table of the metrics, the figures one below the other, and below it what they don't say."""
+    rows = [row(each) for each in rollout.verdicts]
+    if not rows:
         return
-    cells = [_cells(each) for each in found]
-    kept = [number for number in range(len(_HEAD)) if number not in _OPTIONAL or any(_has(each, number) for each in cells)]
-    rows = [[each[number] for number in kept] for each in [list(_HEAD), *cells]]
-    widths = [max(len(each[column]) for each in rows) for column in range(len(kept))]
-    room = max(_SHORTEST_NAME, WIDTH - 2 - sum(each + 2 for each in widths[1:]))
-    head, *body = [[_cut(each[0], room), *each[1:]] for each in rows]
-    yield from (f"  {line}" for line in table(head, body, width=WIDTH).splitlines())
-    for each in found:
+    columns = used(rows)
+    lines = [(" ", [HEAD[each].upper() for each in columns])]
+    lines += [(each.mark, [each.cells[number] for number in columns]) for each in rows]
+    widths = [max(len(cells[place]) for _, cells in lines) for place in range(len(columns))]
+    gap = 2 if sum(widths) + 2 * len(widths) <= WIDTH else 1
+    widths[0] = max(_SHORTEST_NAME, min(widths[0], WIDTH - 2 - sum(widths[1:]) - gap * (len(widths) - 1)))
+    for mark, cells in lines:
+        padded = [_cut(cells[0], widths[0]).ljust(widths[0]), cells[1].ljust(widths[1])]
+        padded += [each.rjust(width) for each, width in zip(cells[2:], widths[2:], strict=True)]
+        yield f"{mark} {(' ' * gap).join(padded)}".rstrip()
+    for each in rows:
         if each.note:
-            yield from _labelled("", f"{each.metric}: {each.note}")
-
-
-_OPTIONAL = frozenset({3, 4, 5, 6})
-"""Columns that some metrics lack: those of the comparison, and the absolute maximum."""
-
-
-def _has(cells: Sequence[str], number: int) -> bool:
-    return cells[number] != "-"
-
-
-def _cells(found: Row) -> list[str]:
-    return [
-        found.metric,
-        found.verdict,
-        found.candidate,
-        found.baseline,
-        found.worse_by,
-        found.margin,
-        found.max,
-        found.requests,
-    ]
+            yield from (f"  {line}" for line in folded(f"{each.cells[0]}: {each.note}", WIDTH - 2))
 
 
 def _cut(name: str, room: int) -> str:
@@ -108,32 +89,40 @@ def _said(moment: Moment) -> str:
 
 
 def _end(rollout: Rollout) -> Iterator[str]:
-    if rollout.why and (not rollout.history or rollout.history[-1].text != rollout.why):
+    if _has_own_why(rollout):
         yield from _labelled("why", rollout.why)
     if words := following(rollout):
         yield from _labelled("next", words)
 
 
+def _has_own_why(rollout: Rollout) -> bool:
+    """Return whether the last moment does not say already why it is as it is."""
+    return bool(rollout.why) and (not rollout.history or rollout.history[-1].text != rollout.why)
+
+
 def markdown(rollout: Rollout) -> str:
-    """Return a rollout for a comment on a pull request or a CI summary; nothing of it is read as Markdown of its own."""
+    """Return a rollout for a pull request or a CI summary; nothing of it is read as Markdown of its own."""
+    revisions = f"{code(rollout.stable.id)} → {code(rollout.candidate.id)}"
     lines = [
         f"### Rollout {plain(rollout.id)}: {plain(state(rollout))}",
         "",
-        f"{code(rollout.stable.id)} → {code(rollout.candidate.id)}, {plain(period(rollout))}. "
-        f"Steps: {', '.join(steps(rollout))}.",
+        f"{revisions}, {plain(period(rollout))}. Steps: {', '.join(steps(rollout))}.",
     ]
-    if rollout.why:
+    if _has_own_why(rollout):
         lines += ["", plain(rollout.why)]
     if rollout.verdicts:
-        lines += ["", "| metric | verdict | candidate | baseline | worse by | margin | max | requests | |"]
-        lines += ["|---|---|--:|--:|--:|--:|--:|--:|---|"]
-        for each in map(row, rollout.verdicts):
-            name, *rest = _cells(each)
-            lines += [f"| {plain(name)} | {' | '.join(rest)} | {plain(each.note)} |"]
+        rows = [row(each) for each in rollout.verdicts]
+        columns = used(rows)
+        lines += ["", f"| | {' | '.join(HEAD[each] for each in columns)} | |"]
+        lines += [f"|---|---|---|{'--:|' * (len(columns) - 2)}---|"]
+        for each in rows:
+            cells = " | ".join(plain(each.cells[number]) for number in columns)
+            lines += [f"| {each.mark} | {cells} | {plain(each.note)} |"]
     if rollout.history:
         lines += ["", "| UTC | candidate's share | what happened |", "|---|--:|---|"]
         lines += [
-            f"| {time_of(each, rollout)} | {share_text(each.share)} | {plain(_said(each))} |" for each in rollout.history
+            f"| {time_of(each, rollout)} | {share_text(each.share)} | {plain(_said(each))} |"
+            for each in rollout.history
         ]
     if words := following(rollout):
         lines += ["", f"Next: {plain(words)}"]
