@@ -14,7 +14,7 @@ import pytest
 from mlscale.deployment import WHOLE, Live
 from mlscale.engine import plans, rollout
 from mlscale.engine.run import ApplyOptions, Event, Stop
-from mlscale.errors import Interrupted, NotDeployed, PlanStale, RolledBack, TimedOut, UsageError
+from mlscale.errors import Interrupted, NotDeployed, PlanStale, PolicyRefused, RolledBack, TimedOut, UsageError
 from mlscale.state import rollouts
 from mlscale.state.lease import acquire
 from mlscale.state.rollouts import Phase, Wish
@@ -257,6 +257,63 @@ def test_another_change_ends_a_rollout_that_nobody_drives(ready: Engine, change:
     assert found is not None
     assert found.phase is phase
     assert ready.serving() == {"destroy": [], "at once": [TAKEN]}.get(change, [STABLE])
+
+
+def gated(engine: Engine, hook: str, *answers: int) -> None:
+    """Have a command be asked at `hook` that ends with each of these exit codes in turn, and then with 0."""
+    (engine.folder / "codes").write_text("".join(f"{each}\n" for each in answers))
+    (engine.folder / "gate.sh").write_text("code=$(head -n 1 codes)\nsed -i 1d codes\nexit ${code:-0}\n")
+    command = "bash gate.sh"
+    gates = f"gates: {{{hook}: [{{command: '{command}'}}]}}"
+    engine.write("two", spec=CANARY.replace("deadline: 2h", f"deadline: 2h, {gates}"))
+
+
+@pytest.mark.parametrize("hook", ["before", "before_step", "during", "after_step", "before_promotion"])
+def test_a_gate_that_opens_later_is_asked_again(ready: Engine, hook: str) -> None:
+    """Nothing is lost meanwhile, and the rollout goes on when it does."""
+    gated(ready, hook, 75, 75)
+
+    assert ready.drive().phase is Phase.PROMOTED
+    assert (ready.folder / "codes").read_text() == ""
+
+
+@pytest.mark.parametrize("hook", ["during", "after_step", "before_promotion"])
+def test_a_gate_that_refuses_takes_the_candidate_back(ready: Engine, hook: str) -> None:
+    """Whatever the evidence says, exit code 4."""
+    gated(ready, hook, 1)
+
+    with pytest.raises(RolledBack, match=hook):
+        ready.drive()
+    assert ready.serving() == [STABLE]
+
+
+@pytest.mark.parametrize("hook", ["before", "before_step"])
+def test_a_gate_that_refuses_at_the_beginning_changes_nothing(ready: Engine, hook: str) -> None:
+    """Exit code 5, and the provider was never asked for a change."""
+    gated(ready, hook, 1)
+    calls = list(ready.provider.calls)
+
+    with pytest.raises(PolicyRefused) as caught:
+        ready.drive()
+    found = rollouts.current(ready.store, "reviews")
+    assert found is not None
+    assert (caught.value.exit_code, ready.provider.calls, found.phase) == (5, calls, Phase.ROLLED_BACK)
+
+
+def test_who_is_told_hears_of_each_change(ready: Engine) -> None:
+    """In order, with the share."""
+    command = "echo $MLSCALE_EVENT $MLSCALE_SHARE >> told"
+    gates = f"gates: {{on_change: [{{command: '{command}'}}]}}"
+    ready.write("two", spec=CANARY.replace("deadline: 2h", f"deadline: 2h, {gates}"))
+
+    ready.drive()
+
+    assert (ready.folder / "told").read_text().splitlines() == [
+        "began 0",
+        "shifted 10",
+        "shifted 50",
+        "promoted 100",
+    ]
 
 
 class Ending(MovedClock):

@@ -126,7 +126,11 @@ def test_uploads_elsewhere_are_a_bucket_of_their_own() -> None:
     assert [(made[each]["Resource"], made[each]["Condition"]) for each in ("Bucket1", "Bucket2")] == [
         (
             ["arn:aws:s3:::mlscale-workspace"],
-            {"StringLikeIfExists": {"s3:prefix": ["team/journal/small/*", "team/revisions/small/*"]}},
+            {
+                "StringLikeIfExists": {
+                    "s3:prefix": ["team/journal/small/*", "team/revisions/small/*", "team/rollouts/small/*"]
+                }
+            },
         ),
         (["arn:aws:s3:::models"], {"StringLikeIfExists": {"s3:prefix": ["small/*"]}}),
     ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from mlscale.deployment import WHOLE, Deployment, Metric, Scaling, ScheduledBounds, StepPolicy, TargetPolicy
+from mlscale.deployment import WHOLE, Deployment, Metric, Role, Scaling, ScheduledBounds, StepPolicy, TargetPolicy
 
 SCALE_IN_AT = 0.9
 """Scale in only when the metric would stay under this share of its target.
@@ -68,9 +68,11 @@ def starting_replicas(scaling: Scaling, seen: Deployment | None) -> int:
     """Return how many replicas a new revision starts with: what autoscaling has set for the traffic, in bounds.
 
     The bounds are the widest that the schedule ever gives: it is not for a takeover to undo them. Where two revisions
-    share the traffic, each may have been scaled to its part of it, so what both have together is needed.
+    share the traffic, each may have been scaled to its part of it, so what both have together is needed. A shadow
+    answers nobody.
     """
-    carrying = sum(each.live.desired for each in seen.revisions if each.share and each.live) if seen else 0
+    serving = [each for each in seen.revisions if each.share and each.role is not Role.SHADOW] if seen else []
+    carrying = sum(each.live.desired for each in serving if each.live)
     most = max(scaling.max, *(each.max or each.min or 0 for each in scaling.schedule), 0)
     return max(scaling.min, min(most, carrying))
 

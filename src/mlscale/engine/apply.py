@@ -13,7 +13,8 @@ from mlscale.engine.run import POLL_EVERY_S, ApplyOptions, Event, Run, Stop, rar
 from mlscale.engine.session import Session
 from mlscale.errors import Interrupted, LeaseLost, MlscaleError, NoCapacity, NotAsAsked, RolledBack, TimedOut
 from mlscale.plan import make
-from mlscale.plan.steps import Plan
+from mlscale.plan.steps import SETTLE, Plan
+from mlscale.spec.resolve import wish_of
 from mlscale.state import revisions, rollouts
 from mlscale.state.journal import Journal, left_open, new_run_id, not_ended_well, unfinished
 from mlscale.state.lease import Held, Owner, acquire
@@ -75,6 +76,7 @@ def apply(
         run.say("run_started", "", name, f"going on after run {cut_off}, which was cut off" if cut_off else "")
         try:
             _remember_before(session, plan, run_id)
+            plan = _settled(session, plan, run) if options.wait else plan
             run.carry_out(plan)
             seen = _verified(session, plan, session.provider.read(session.identity)) if options.wait else None
         except (Interrupted, TimedOut, LeaseLost) as error:
@@ -94,6 +96,20 @@ def apply(
         journal.finished(applied.outcome)
         run.say("run_finished", "", name)
     return applied
+
+
+def _settled(session: Session, plan: Plan, run: Run) -> Plan:
+    """Return the plan from what is there once that has come to rest; what goes on there brings or takes something.
+
+    Where nothing goes on it is the plan as it was.
+    """
+    waits = tuple(step for step in plan.steps if step.key == SETTLE)
+    if not waits:
+        return plan
+    run.carry_out(replace(plan, steps=waits))
+    seen = session.provider.read(session.identity)
+    steps = session.provider.steps(plan.asked, seen, wish_of(session.spec))
+    return replace(plan, steps=make.plan(plan.asked, seen, steps, now=session.world.clock.now()).steps)
 
 
 def leased(session: Session, run_id: str, options: ApplyOptions, tell: Callable[[Event], None], stop: Stop) -> Held:

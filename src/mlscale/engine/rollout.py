@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from mlscale.deployment import WHOLE, Deployment, Role, ServedRevision
 from mlscale.engine import evidence, plans
 from mlscale.engine.apply import apply, leased
+from mlscale.engine.gates import Gates, Hook
 from mlscale.engine.run import ApplyOptions, Event, Stop
 from mlscale.engine.session import Session
 from mlscale.errors import (
@@ -19,6 +20,7 @@ from mlscale.errors import (
     NoCapacity,
     NotDeployed,
     PlanStale,
+    PolicyRefused,
     RolledBack,
     TimedOut,
     UsageError,
@@ -241,14 +243,19 @@ class _Driver:
         timeout = ways.options.timeout_s
         self._limit = None if timeout is None else self._clock.monotonic() + timeout
         self._heeded = self._looked = float("-inf")
+        self._gates = Gates(session)
+        self._answered: dict[Hook, tuple[float, bool]] = {}
         self._rollout: Rollout | None = None
 
     def put(self, share: int) -> Rollout:
         """Put the candidate at `share`, and hold it there."""
         asked = self._begin((share,), driven=False)
         self._finish(asked)
-        if self._now.is_live:
-            self._to(asked, share)
+        while self._now.is_live and self._now.share != self._that_holds(share):
+            if self._opens(Hook.BEFORE_STEP):
+                self._to(asked, share)
+            else:
+                self._pause()
         if self._now.is_live:
             self._save(phase=Phase.HOLDING)
         return self._ended_well()
@@ -301,6 +308,7 @@ class _Driver:
                 "there is nothing to roll out", why=f"revision {candidate.id} serves already{more}", hint="mlscale plan"
             )
         _refuse_settings(asked, seen)
+        self._gates.require()
         if before:
             self._rollout = before
             self._end(Phase.REPLACED, f"by revision {candidate.id}")
@@ -318,6 +326,8 @@ class _Driver:
             obeyed=max((each.number for each in rollouts.requests(session.store, self._name)), default=0),
         )
         self._happened("began", f"{seen.stable.revision.id} → {candidate.id}")
+        while self._now.is_live and not self._opens(Hook.BEFORE):
+            self._pause()
         return asked
 
     def _take_up(self, before: Rollout, shares: tuple[int, ...], *, driven: bool) -> None:
@@ -359,27 +369,69 @@ class _Driver:
         if rollout.phase is Phase.PAUSED:
             self._clock.sleep(HEED_EVERY_S)
             return
-        share = rollout.shares[rollout.step]
+        share = self._that_holds(rollout.shares[rollout.step])
         if rollout.share != share:
-            self._to(asked, share)
+            if self._opens(Hook.BEFORE_STEP):
+                self._to(asked, share)
+            else:
+                self._clock.sleep(HEED_EVERY_S)
             return
         self._look()
         now = self._clock.now()
+        is_over = now >= (rollout.step_at or now) + self._wish.interval
         if self._now.outcome == Outcome.FAIL:
             self._abort(_why(self._now))
-        elif self._now.outcome == Outcome.PASS and now >= (rollout.step_at or now) + self._wish.interval:
-            self._next(asked)
-        elif now >= rollout.driven_at + self._wish.deadline:
+        elif self._opens(Hook.DURING) and is_over and self._now.outcome == Outcome.PASS and self._next(asked):
+            return
+        elif self._now.is_live and now >= rollout.driven_at + self._wish.deadline:
             self._undecided()
         else:
             self._clock.sleep(HEED_EVERY_S)
 
-    def _next(self, asked: Deployment) -> None:
-        """Go to the next share, or promote after the last."""
+    def _next(self, asked: Deployment) -> bool:
+        """Go to the next share, or promote after the last; return False where somebody who was asked says not yet."""
+        if not self._opens(Hook.AFTER_STEP):
+            return False
         if self._now.step + 1 < len(self._now.shares):
             self._save(step=self._now.step + 1)
-        else:
-            self._promote(asked)
+            return True
+        if not self._opens(Hook.BEFORE_PROMOTION):
+            return False
+        self._promote(asked)
+        return True
+
+    def _opens(self, hook: Hook) -> bool:
+        """Return whether those who are asked at `hook` let the rollout go on; who says not yet is asked again later.
+
+        Raises:
+            PolicyRefused: somebody refuses, and the candidate has no traffic yet: the rollout ends.
+        """
+        at, opened = self._answered.get(hook, (float("-inf"), False))
+        if self._clock.monotonic() - at < LOOK_EVERY_S:
+            return opened
+        answer = self._gates.ask(hook, self._now, lambda: self._ways.stop.requested or bool(self._outranking()))
+        self._answered[hook] = (self._clock.monotonic(), answer.opens)
+        if answer.opens and hook is not Hook.DURING:  # the next time is another step's
+            del self._answered[hook]
+        if answer.opens:
+            return True
+        subject = f"revision {self._now.candidate.id} at {share_text(self._now.share)}"
+        if answer.waits:
+            self._ways.tell(Event(self._clock.now(), "progress", "rollout", subject, answer.why))
+            return False
+        if self._now.share:
+            self._abort(answer.why)
+            return False
+        self._end(Phase.ROLLED_BACK, answer.why)
+        raise PolicyRefused(
+            "a gate refuses the rollout", why=answer.why, hint="rollout.gates in the spec has it; mlscale rollout retry"
+        )
+
+    def _pause(self) -> None:
+        """Wait a little for somebody to open."""
+        self._checkpoint()
+        self._heed(None)
+        self._clock.sleep(HEED_EVERY_S)
 
     def _undecided(self) -> None:
         why = f"{duration_text(self._wish.deadline)} are over: {_why(self._now)}"
@@ -526,10 +578,11 @@ class _Driver:
                     why=_why(rollout),
                     hint="wait, or mlscale rollout promote --full",
                 )
-        else:
-            self._next(asked)
-            if not is_driven and self._now.is_live:
-                self._to(asked, self._now.shares[self._now.step])
+        elif not self._next(asked):
+            if self._now.is_live and not is_driven:
+                raise TimedOut("a gate does not open yet", why="", hint="the same command again asks once more")
+        elif self._now.is_live and not is_driven and self._opens(Hook.BEFORE_STEP):
+            self._to(asked, self._now.shares[self._now.step])
 
     def _checkpoint(self) -> None:
         """Return if the rollout may go on here."""
@@ -555,11 +608,13 @@ class _Driver:
     def _happened(self, what: str, text: str = "") -> None:
         moment = Moment(at=self._clock.now(), what=what, share=self._now.share, text=text)
         self._save(history=(*self._now.history, moment))
+        for missed in self._gates.tell(self._now, lambda: self._ways.stop.requested):
+            self._ways.tell(Event(self._clock.now(), "retry", "", self._name, missed))
 
     def _end(self, phase: Phase, why: str) -> None:
-        """Write down how it ended."""
-        self._happened(phase.value, why)
+        """Write down how it ended, and tell it."""
         self._save(phase=phase, why=why, ended_at=self._clock.now())
+        self._happened(phase.value, why)
 
     def _save(self, **changed: object) -> None:
         self._lease.check(0.0)

@@ -66,6 +66,10 @@ class Step(Generic[Payload]):
     cost_delta: Decimal | Unknown = NO_PRICE_BOOK
 
 
+SETTLE = "endpoint/settle"
+"""The key of a step that waits for what goes on at the provider; the rest is planned anew when that is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The steps that turn `seen` into `asked`; none when there is no difference.

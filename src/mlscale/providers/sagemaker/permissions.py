@@ -376,7 +376,9 @@ class _Names:
 
     @property
     def _records(self) -> Sequence[str]:
-        return tuple(f"{self.workspace}/{each}/{self.asked.identity.name}/*" for each in ("journal", "revisions"))
+        return tuple(
+            f"{self.workspace}/{each}/{self.asked.identity.name}/*" for each in ("journal", "revisions", "rollouts")
+        )
 
     @property
     def _answers(self) -> Sequence[str]:

@@ -28,7 +28,7 @@ from mlscale.deployment import (
     revision_of,
 )
 from mlscale.plan.diff import changes, replicas_text, share_changes, share_text
-from mlscale.plan.steps import Change, Step, StepKind
+from mlscale.plan.steps import SETTLE, Change, Step, StepKind
 from mlscale.providers.contract import Steps
 from mlscale.providers.sagemaker import arrangement, guardrails, packaging, requests, scaling, watching
 from mlscale.providers.sagemaker.arrangement import Place
@@ -282,7 +282,7 @@ def _settle(asked: Deployment, seen: Deployment) -> tuple[Step[object], ...]:
         return ()
     # An endpoint that can't be made does not become another one; an update that was not asked for may end as it likes.
     wait = AwaitEndpoint(name, seen.pending if status == "Creating" else None)
-    return (Step("endpoint/settle", StepKind.WAIT, f"endpoint {name}", wait, expected=UPDATING),)
+    return (Step(SETTLE, StepKind.WAIT, f"endpoint {name}", wait, expected=UPDATING),)
 
 
 def _serves(asked: Deployment, seen: Deployment) -> bool:
@@ -650,7 +650,7 @@ def _removal(seen: Deployment) -> Iterator[Step[object]]:
     slot = seen.facts.get("slot", requests.SLOT)
     after: tuple[str, ...] = ()
     if status in BUSY and status != "Deleting":
-        yield Step("endpoint/settle", StepKind.WAIT, f"endpoint {name}", AwaitEndpoint(name, None), expected=UPDATING)
+        yield Step(SETTLE, StepKind.WAIT, f"endpoint {name}", AwaitEndpoint(name, None), expected=UPDATING)
         after = ("endpoint/settle",)
     yield Step(
         "endpoint/unwatch",

@@ -25,7 +25,7 @@ from mlscale.deployment import (
     revision_of,
 )
 from mlscale.plan.diff import changes, replicas_text, share_changes
-from mlscale.plan.steps import Change, Step, StepKind
+from mlscale.plan.steps import SETTLE, Change, Step, StepKind
 from mlscale.providers.contract import Steps
 from mlscale.providers.vertex import machines, requests, scaling, watching
 from mlscale.quantities import percent_text
@@ -242,7 +242,7 @@ def _settle(seen: Deployment | None) -> tuple[Step[object], ...]:
     if seen is None or not seen.pending:
         return ()
     wait = AwaitOperation(seen.identity, seen.pending)
-    return (Step("endpoint/settle", StepKind.WAIT, f"endpoint {seen.identity.name}", wait, expected=DEPLOYING),)
+    return (Step(SETTLE, StepKind.WAIT, f"endpoint {seen.identity.name}", wait, expected=DEPLOYING),)
 
 
 def _planned(
