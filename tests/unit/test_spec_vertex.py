@@ -282,6 +282,32 @@ def test_googles_machine_types_are_taken(machine: str) -> None:
             ),
         ),
         (
+            ["rollout={strategy: shadow}"],
+            ("rollout.strategy is not valid: Vertex AI splits requests, and gives nobody copies of them: use canary"),
+        ),
+        (
+            ["rollout={strategy: rolling}"],
+            (
+                "rollout.strategy is not valid: Vertex AI replaces replicas between versions of one Model alone, and a "
+                "revision is a Model of its own"
+            ),
+        ),
+        (
+            ["rollout={strategy: linear, driver: native}"],
+            (
+                "rollout.driver is not valid: Vertex AI has no linear rollout of its own, with alarms that guard it: "
+                "use weights"
+            ),
+        ),
+        (
+            ["rollout={strategy: canary, steps: [10%, 12.5%]}"],
+            "rollout.steps[1] is not valid: Vertex AI splits traffic in whole percents",
+        ),
+        (
+            ["rollout={strategy: linear, step: 7.5%}"],
+            "rollout.step is not valid: Vertex AI splits traffic in whole percents",
+        ),
+        (
             ["vertex.encryption_key=alias/ml"],
             f"vertex.encryption_key is not valid: 'alias/ml' is no key: write it like {KEY}",
         ),
@@ -353,6 +379,8 @@ def test_what_does_not_fit_vertex_is_refused(overrides: list[str], expected: str
         f"alarms={{no_invocations: 23h30m, notify: [{CHANNEL}]}}",
         "endpoint.health.startup_timeout=2h",
         "workspace=gs://acme/mlscale",
+        "rollout={strategy: canary, driver: weights, steps: [1%, 99%]}",
+        "rollout={strategy: linear, step: 33%}",
     ],
 )
 def test_what_vertex_can_do_is_taken(override: str) -> None:

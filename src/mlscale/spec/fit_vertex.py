@@ -33,6 +33,7 @@ def misfits(spec: Spec) -> Iterator[Misfit]:
     yield from _scaling(spec)
     yield from _container(spec)
     yield from _settings(spec)
+    yield from _rollout(spec)
     yield from _watch(spec)
 
 
@@ -128,8 +129,29 @@ def _settings(spec: Spec) -> Iterator[Misfit]:
     if settings.dedicated_endpoint:
         why = "an endpoint in a network has no public name: leave out this, or vertex.network"
         yield ("vertex", "dedicated_endpoint"), why
-    if spec.rollout.strategy != "all_at_once":
-        yield ("rollout", "strategy"), "an endpoint in a network holds one model, which Vertex AI switches all at once"
+
+
+def _rollout(spec: Spec) -> Iterator[Misfit]:
+    rollout = spec.rollout
+    if spec.vertex.network is not None:
+        if rollout.strategy != "all_at_once":
+            why = "an endpoint in a network holds one model, which Vertex AI switches all at once"
+            yield ("rollout", "strategy"), why
+        return
+    if rollout.strategy == "shadow":
+        yield ("rollout", "strategy"), "Vertex AI splits requests, and gives nobody copies of them: use canary"
+    if rollout.strategy == "rolling":
+        why = "Vertex AI replaces replicas between versions of one Model alone, and a revision is a Model of its own"
+        yield ("rollout", "strategy"), why
+    if rollout.driver == "native":
+        why = f"Vertex AI has no {rollout.strategy} rollout of its own, with alarms that guard it: use weights"
+        yield ("rollout", "driver"), why
+    shares: dict[Path, float] = {("step",): rollout.step} if rollout.strategy == "linear" else {}
+    if rollout.strategy == "canary":
+        shares = {("steps", number): share for number, share in enumerate(rollout.steps)}
+    for path, share in shares.items():
+        if share % 1:
+            yield ("rollout", *path), "Vertex AI splits traffic in whole percents"
 
 
 def _watch(spec: Spec) -> Iterator[Misfit]:
