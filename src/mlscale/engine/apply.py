@@ -13,7 +13,7 @@ from mlscale.engine.run import POLL_EVERY_S, ApplyOptions, Event, Run, Stop, rar
 from mlscale.engine.session import Session
 from mlscale.errors import Interrupted, LeaseLost, MlscaleError, NoCapacity, NotAsAsked, RolledBack, TimedOut
 from mlscale.plan import make
-from mlscale.plan.steps import SETTLE, Plan
+from mlscale.plan.steps import SETTLE, Plan, Step
 from mlscale.spec.resolve import wish_of
 from mlscale.state import revisions, rollouts
 from mlscale.state.journal import Journal, left_open, new_run_id, not_ended_well, unfinished
@@ -59,7 +59,8 @@ def apply(
     with nullcontext(held) if held else leased(session, run_id, options, tell, stop) as lease:
         if held:
             held.advance()
-        refuse_stale(session, plan)
+        if not _settling(plan):  # else it is planned anew anyway
+            refuse_stale(session, plan)
         journal = Journal(session.store, name, run_id, lease.fence, clock)
         begun = left_open(session.store, name, cut_off) if cut_off else {}
         run = Run(
@@ -103,13 +104,18 @@ def _settled(session: Session, plan: Plan, run: Run) -> Plan:
 
     Where nothing goes on it is the plan as it was.
     """
-    waits = tuple(step for step in plan.steps if step.key == SETTLE)
+    waits = _settling(plan)
     if not waits:
         return plan
     run.carry_out(replace(plan, steps=waits))
     seen = session.provider.read(session.identity)
     steps = session.provider.steps(plan.asked, seen, wish_of(session.spec))
     return replace(plan, steps=make.plan(plan.asked, seen, steps, now=session.world.clock.now()).steps)
+
+
+def _settling(plan: Plan) -> tuple[Step[object], ...]:
+    """Return the step that waits for what goes on at the provider, if there is one."""
+    return tuple(step for step in plan.steps if step.key == SETTLE)
 
 
 def leased(session: Session, run_id: str, options: ApplyOptions, tell: Callable[[Event], None], stop: Stop) -> Held:
