@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from mlscale.errors import MlscaleError
 from mlscale.plan import make, planfile
 from mlscale.plan.steps import Step
 from mlscale.providers import artifact, docker_engine
-from mlscale.providers.contract import LogQuery, Provider, Work
+from mlscale.providers.contract import LogQuery, Metrics, Provider, Traffic, Work
 from mlscale.providers.local.provider import Local
 from mlscale.providers.sagemaker.provider import SageMaker
 from mlscale.providers.vertex.provider import Vertex
@@ -407,3 +408,80 @@ def test_what_is_in_use_is_no_garbage(case: Case) -> None:
 def test_doctor_has_something_to_say(case: Case) -> None:
     """A check has a name, and says what was found."""
     assert all(check.name and check.found for check in case.provider.doctor())
+
+
+def beside(first: Deployment, second: Deployment, share: int) -> Deployment:
+    """Return what a rollout asks for: the revision of `first`, and that of `second` with a share."""
+    stable, new = first.revisions[0], second.revisions[0]
+    both = (replace(stable, share=WHOLE - share), replace(new, role=Role.CANDIDATE, share=share))
+    return replace(first, revisions=both, sources={**first.sources, **second.sources})
+
+
+def test_a_candidate_is_made_gets_more_and_is_promoted(case: Case) -> None:
+    """It is there as asked at each share, the stable one stays what it is, and no step is left; then it is alone."""
+    first, second = case.asked("one"), case.asked("two")
+    case.converge(first, first.identity)
+    one, two = (each.revisions[0].revision.id for each in (first, second))
+
+    for share in (1000, 5000):
+        both = beside(first, second, share)
+        case.converge(both, first.identity)
+        seen = case.seen(first.identity)
+        assert seen is not None
+        assert {(each.revision.id, each.role, each.share) for each in seen.revisions} == {
+            (one, Role.STABLE, WHOLE - share),
+            (two, Role.CANDIDATE, share),
+        }
+        assert make.difference(both, seen) == ()
+        assert case.steps(both, first.identity) == ()
+    promoted = case.converge(second, first.identity)
+
+    seen = case.seen(second.identity)
+    assert seen is not None
+    assert [(each.revision.id, each.role, each.share) for each in seen.revisions] == [(two, Role.STABLE, WHOLE)]
+    assert not [step for step in promoted if step.key.endswith(("/add", "/model", "/deploy"))]
+    assert case.steps(second, second.identity) == ()
+
+
+def test_a_candidate_is_replaced_and_taken_away(case: Case) -> None:
+    """Another one takes its place alone; without any, the stable revision serves as before."""
+    first, second, third = (case.asked(each) for each in ("one", "two", "three"))
+    case.converge(first, first.identity)
+    case.converge(beside(first, second, 1000), first.identity)
+
+    case.converge(beside(first, third, 2000), first.identity)
+
+    seen = case.seen(first.identity)
+    assert seen is not None
+    assert {(each.revision.id, each.role, each.share) for each in seen.revisions} == {
+        (first.revisions[0].revision.id, Role.STABLE, 8000),
+        (third.revisions[0].revision.id, Role.CANDIDATE, 2000),
+    }
+    case.converge(first, first.identity)
+    alone = case.seen(first.identity)
+    assert make.difference(first, alone) == ()
+    assert alone is not None
+    assert [each.share for each in alone.revisions] == [WHOLE]
+    assert case.steps(first, first.identity) == ()
+
+
+def test_shares_are_held_exactly_or_as_near_as_can_be(case: Case) -> None:
+    """What a provider says that it holds is the whole, and it holds that."""
+    assert isinstance(case.provider, Traffic)
+    for share in (1, 999, 1000, 3333, 9999):
+        held = case.provider.shares_that_hold({"one": WHOLE - share, "two": share})
+        assert sum(held.values()) == WHOLE
+        assert abs(held["two"] - share) < 100
+        assert case.provider.shares_that_hold(held) == held
+
+
+def test_what_was_never_asked_has_no_counts(case: Case) -> None:
+    """Where nothing was counted there is no row, which is not a row of zeros."""
+    assert isinstance(case.provider, Metrics)
+    asked = case.asked("one")
+    case.converge(asked, asked.identity)
+    now = SystemClock().now()
+
+    rows = case.provider.counts(asked.identity, now - timedelta(minutes=10), now, 500.0)
+
+    assert [row for row in rows if row.requests] == []
