@@ -9,10 +9,11 @@ import nox
 nox.needs_version = ">=2025.2"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "faults", "kill", "docker"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "kill", "docker"]
 
 KILLS = ("tests/e2e/test_kill.py", "tests/e2e/sagemaker/test_kill.py", "tests/e2e/vertex/test_kill.py")
-FAULTS = "tests/e2e/sagemaker"
+SIDE_BY_SIDE = ("-n", "4")
+"""Real servers and clouds that take their time are waited for most of it."""
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -53,30 +54,22 @@ def tests(session: nox.Session) -> None:
     """Everything that is quick: pure parts, contracts, the engine, the command line, the project itself."""
     install(session, "test", project=True)
     folders = ("unit", "contract", "engine", "cli", "project")
-    session.run("pytest", "-m", "not docker", *(f"tests/{folder}" for folder in folders), *session.posargs)
+    session.run("pytest", "-n", "2", "-m", "not docker", *(f"tests/{each}" for each in folders), *session.posargs)
 
 
 @nox.session
 def e2e(session: nox.Session) -> None:
-    """Real servers, real processes, real faults."""
+    """Real servers, real processes, real traffic, and everything that can go wrong with a cloud's calls."""
     install(session, "e2e", project=True)
-    session.run(
-        "pytest", "-m", "not docker", "tests/e2e", *(f"--ignore={each}" for each in (*KILLS, FAULTS)), *session.posargs
-    )
-
-
-@nox.session
-def faults(session: nox.Session) -> None:
-    """Everything that can go wrong with a cloud's calls; much of the time is waiting, so several run side by side."""
-    install(session, "e2e", project=True)
-    session.run("pytest", "-n", "4", FAULTS, *(f"--ignore={each}" for each in KILLS), *session.posargs)
+    ignored = [f"--ignore={each}" for each in KILLS]
+    session.run("pytest", *SIDE_BY_SIDE, "-m", "not docker", "tests/e2e", *ignored, *session.posargs)
 
 
 @nox.session
 def kill(session: nox.Session) -> None:
-    """SIGKILL at every change that a command makes; most of the time is waiting, so several run side by side."""
+    """SIGKILL at each change that a command makes."""
     install(session, "e2e", project=True)
-    session.run("pytest", "-n", "4", *KILLS, *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, *KILLS, *session.posargs)
 
 
 @nox.session
