@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlscale.deployment import WHOLE, Live
+from mlscale.deployment import WHOLE, Live, RolloutWish
 from mlscale.engine import plans, rollout
 from mlscale.engine.run import ApplyOptions, Event, Stop
 from mlscale.errors import Interrupted, NotDeployed, PlanStale, PolicyRefused, RolledBack, TimedOut, UsageError
@@ -494,3 +494,20 @@ def test_an_abort_killed_at_any_touch_is_finished_by_the_next_command(tmp_path: 
 
         assert engine.serving() == [STABLE], f"killed at touch {lives}"
     assert whole.touched > 10
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        (RolloutWish("canary", steps=(1000,), interval=timedelta(minutes=5)), "two steps, at most 50% in the first"),
+        (RolloutWish("linear", steps=(2000,), interval=timedelta(minutes=5)), "20% of the instances more each 5m"),
+        (RolloutWish("rolling", steps=(2500,), interval=timedelta(minutes=1)), "25% of the instances at a time"),
+    ],
+    ids=lambda each: each.strategy if isinstance(each, RolloutWish) else "",
+)
+def test_what_the_provider_drives_says_what_it_can_not(wish: RolloutWish, said: str) -> None:
+    """Instances instead of requests, alarms instead of a comparison."""
+    text = plans.native_text(wish)
+
+    assert said in text
+    assert "compares nothing" in text

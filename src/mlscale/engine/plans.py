@@ -85,7 +85,8 @@ def _plan_from(session: Session, files: _Files, seen: Deployment | None, *, refr
     if steps:
         session.provider.preflight(asked, seen)
     warnings = (*ignored_by(session.spec), *_warnings(session))
-    return make.plan(asked, seen, steps, now=session.world.clock.now(), warnings=warnings)
+    plan = make.plan(asked, seen, steps, now=session.world.clock.now(), warnings=warnings)
+    return replace(plan, notes={"rollout": native_text(wish)}) if wish.steps and _moves(asked, seen) else plan
 
 
 def _pinned(session: Session, files: _Files, seen: Deployment | None, *, refresh_runtime: bool) -> Deployment:
@@ -97,9 +98,26 @@ def _pinned(session: Session, files: _Files, seen: Deployment | None, *, refresh
 
 def is_rollout(session: Session, asked: Deployment | None, seen: Deployment | None) -> bool:
     """Return whether what is asked for takes over by shares that mlscale goes through, one after the other."""
+    return _moves(asked, seen) and is_driven(session.spec)
+
+
+def _moves(asked: Deployment | None, seen: Deployment | None) -> bool:
     before, after = (each.stable if each else None for each in (seen, asked))
-    moves = bool(before and after and before.revision.id != after.revision.id)
-    return moves and is_driven(session.spec)
+    return bool(before and after and before.revision.id != after.revision.id)
+
+
+def native_text(wish: RolloutWish) -> str:
+    """Return what a rollout is that the provider drives: how it goes, what it watches, and what it can't do."""
+    interval, share = duration_text(wish.interval), share_text(wish.steps[0])
+    way = {
+        "canary": f"{share} of the instances, after {interval} all of them: two steps, at most 50% in the first",
+        "linear": f"{share} of the instances more each {interval}",
+        "rolling": f"{share} of the instances at a time, {interval} apart",
+    }[wish.strategy]
+    return (
+        f"{way}; native: the provider shifts instances, not requests, goes back when one of the spec's alarms rings, "
+        "and compares nothing; what both cost meanwhile is unknown: no price book"
+    )
 
 
 def _next_of_rollout(session: Session, asked: Deployment, seen: Deployment) -> Plan:
