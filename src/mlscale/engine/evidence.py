@@ -110,8 +110,8 @@ def _windows(session: Session, rollout: Rollout, now: datetime) -> tuple[Counted
                 baseline[own.name], candidate[own.name] = _asked(session, rollout, own, at)
             except _CommandFailedError as error:
                 failed[own.name] = str(error)
-        if baseline or candidate or failed:
-            found.append(Counted(start=at, end=at + WINDOW, baseline=baseline, candidate=candidate, failed=failed))
+        # A minute of which nothing is known is one too: what went before it is no pass for now.
+        found.append(Counted(start=at, end=at + WINDOW, baseline=baseline, candidate=candidate, failed=failed))
         at += WINDOW
     return tuple(found)
 

@@ -378,7 +378,7 @@ class _Driver:
             return
         self._look()
         now = self._clock.now()
-        is_over = now >= (rollout.step_at or now) + self._wish.interval
+        is_over = now >= (rollout.step_at or now) + self._wish.interval and self._is_seen_at_its_share()
         if self._now.outcome == Outcome.FAIL:
             self._abort(_why(self._now))
         elif self._opens(Hook.DURING) and is_over and self._now.outcome == Outcome.PASS and self._next(asked):
@@ -387,6 +387,12 @@ class _Driver:
             self._undecided()
         else:
             self._clock.sleep(HEED_EVERY_S)
+
+    def _is_seen_at_its_share(self) -> bool:
+        """Return whether a whole window was counted since the present share is in force: others may break at more."""
+        rollout = self._now
+        since = evidence.first_window(rollout.step_at or self._clock.now())
+        return any(each.start >= since and each.candidate for each in rollout.windows)
 
     def _next(self, asked: Deployment) -> bool:
         """Go to the next share, or promote after the last; return False where somebody who was asked says not yet."""
@@ -409,7 +415,7 @@ class _Driver:
         at, opened = self._answered.get(hook, (float("-inf"), False))
         if self._clock.monotonic() - at < LOOK_EVERY_S:
             return opened
-        answer = self._gates.ask(hook, self._now, lambda: self._ways.stop.requested or bool(self._outranking()))
+        answer = self._gates.ask(hook, self._now, self._is_urgent)
         self._answered[hook] = (self._clock.monotonic(), answer.opens)
         if answer.opens and hook is not Hook.DURING:  # the next time is another step's
             del self._answered[hook]
@@ -426,6 +432,10 @@ class _Driver:
         raise PolicyRefused(
             "a gate refuses the rollout", why=answer.why, hint="rollout.gates in the spec has it; mlscale rollout retry"
         )
+
+    def _is_urgent(self) -> bool:
+        """Return whether somebody who is asked or told has to be left: a signal came, or what outranks everything."""
+        return self._ways.stop.requested or (self._now.is_live and self._outranking() is not None)
 
     def _pause(self) -> None:
         """Wait a little for somebody to open."""
@@ -608,7 +618,7 @@ class _Driver:
     def _happened(self, what: str, text: str = "") -> None:
         moment = Moment(at=self._clock.now(), what=what, share=self._now.share, text=text)
         self._save(history=(*self._now.history, moment))
-        for missed in self._gates.tell(self._now, lambda: self._ways.stop.requested):
+        for missed in self._gates.tell(self._now, self._is_urgent):
             self._ways.tell(Event(self._clock.now(), "retry", "", self._name, missed))
 
     def _end(self, phase: Phase, why: str) -> None:
@@ -639,5 +649,6 @@ def _refuse_settings(asked: Deployment, seen: Deployment) -> None:
 
 
 def _why(rollout: Rollout) -> str:
-    """Return what the worst verdict says."""
-    return next((each.why for each in rollout.verdicts if each.outcome == rollout.outcome), "there is no data yet")
+    """Return what the worst verdict says, and of which metric."""
+    found = next((each for each in rollout.verdicts if each.outcome == rollout.outcome), None)
+    return f"{found.metric}: {found.why}" if found else "there is no data yet"
