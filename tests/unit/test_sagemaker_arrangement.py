@@ -195,7 +195,7 @@ STATES: dict[str, tuple[Deployment, Deployment, Sequence[str]]] = {
     "the shadow shall get less": (
         beside(ONE, TWO, 5000, Role.SHADOW),
         Both(beside(ONE, TWO, WHOLE, Role.SHADOW), counts=(4, 4)).seen,
-        ["traffic/shift", "endpoint/configure"],
+        ["traffic/shift", "b/scale", "endpoint/configure"],
     ),
     "the shadow is given up": (
         ONE,
