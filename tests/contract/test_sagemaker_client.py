@@ -14,6 +14,7 @@ import pytest
 
 from mlscale import __version__
 from mlscale.errors import ExtraMissing, MlscaleError, NoCapacity, ProviderFailed, UsageError, WrongCredentials
+from mlscale.providers.calling import uploaded_text
 from mlscale.providers.sagemaker.calls import Call
 from mlscale.providers.sagemaker.client import PART_SIZE, Client, Invoked
 from tests.doubles.aws import serving
@@ -478,7 +479,7 @@ def test_a_file_is_uploaded_whole(client: Client, bucket: Any, tmp_path: Path, s
 
     assert (before, client.is_there(PLACE)) == (False, True)
     assert uploaded(bucket) == file.read_bytes()
-    assert lines[-1:] == ([f"{size / 1e6:.1f} of {size / 1e6:.1f} MB uploaded"] if size else [])
+    assert lines[-1:] == ([uploaded_text(size, size)] if size else [])
 
 
 def test_an_upload_that_fails_leaves_nothing(client: Client, double: Double, bucket: Any, tmp_path: Path) -> None:

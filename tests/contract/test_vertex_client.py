@@ -30,6 +30,7 @@ from mlscale.errors import (
     UsageError,
     WrongCredentials,
 )
+from mlscale.providers.calling import uploaded_text
 from mlscale.providers.contract import Progress
 from mlscale.providers.vertex.addresses import Address
 from mlscale.providers.vertex.calls import Call
@@ -975,7 +976,7 @@ def test_a_file_is_uploaded_whole(client: Client, double: Double, tmp_path: Path
     assert (before, client.is_there(PLACE)) == (False, True)
     assert sizes(double) == {KEY: size}
     assert _content(double) == file.read_bytes()
-    assert lines == [f"{size / 1e6:.1f} of {size / 1e6:.1f} MB uploaded"]
+    assert lines == [uploaded_text(size, size)]
     assert ("storage.PutPart" in calls(double)) is (size > PART_SIZE)
 
 

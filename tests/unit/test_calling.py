@@ -1,4 +1,4 @@
-"""Reads of a cloud that are under way side by side."""
+"""Reads of a cloud that are under way side by side, and what is told of an upload."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from collections.abc import Callable
 import pytest
 
 from mlscale.errors import NoCapacity
-from mlscale.providers.calling import together
+from mlscale.providers.calling import together, uploaded_text
+
+
+@pytest.mark.parametrize(
+    ("sent", "size", "text"),
+    [
+        (0, 0, "0.0 of 0.0 kB uploaded"),
+        (348, 348, "0.3 of 0.3 kB uploaded"),
+        (500_000, 12_345_678, "0.5 of 12.3 MB uploaded"),
+    ],
+)
+def test_an_upload_is_told_in_the_unit_of_its_size(sent: int, size: int, text: str) -> None:
+    """A small model is not 0.0 MB."""
+    assert uploaded_text(sent, size) == text
 
 
 def test_reads_side_by_side_come_back_in_order() -> None:

@@ -27,6 +27,9 @@ TRY_WITHIN_S = 20.0
 """No try of a read begins later than this after the first."""
 
 
+MB, KB = 1_000_000, 1_000
+
+
 class Reads:
     """The reads of one client: several threads may do them, `PARALLEL` at once."""
 
@@ -97,6 +100,12 @@ def timeout_s() -> float | None:
     if not seconds:
         raise UsageError(f"{TIMEOUT_VARIABLE} is not a duration", why=f"{text} is no time at all", hint=hint)
     return seconds
+
+
+def uploaded_text(sent: int, size: int) -> str:
+    """Return how far an upload is, in the unit that fits its size (bytes)."""
+    unit, name = (MB, "MB") if size >= MB else (KB, "kB")
+    return f"{sent / unit:.1f} of {size / unit:.1f} {name} uploaded"
 
 
 def bucket_and_key(place: str, scheme: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from mlscale import __version__
 from mlscale.clock import Clock
 from mlscale.errors import ExtraMissing, MlscaleError, ProviderFailed, WrongCredentials
-from mlscale.providers.calling import PARALLEL, TIMEOUT_S, Reads, bucket_and_key, timeout_s
+from mlscale.providers.calling import PARALLEL, TIMEOUT_S, Reads, bucket_and_key, timeout_s, uploaded_text
 from mlscale.providers.contract import Progress
 from mlscale.providers.sagemaker.calls import Call
 from mlscale.providers.sagemaker.failures import failure_of, is_absent, is_there_already
@@ -290,4 +290,4 @@ class _Told:
             now = self.clock.monotonic()
             if self.last_s is None or now >= self.last_s + TOLD_EVERY_S or self.sent == self.size:
                 self.last_s = now
-                self.progress(f"{self.sent / 1e6:.1f} of {self.size / 1e6:.1f} MB uploaded")
+                self.progress(uploaded_text(self.sent, self.size))

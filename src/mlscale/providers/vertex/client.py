@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 from mlscale import __version__
 from mlscale.clock import Clock
 from mlscale.errors import ExtraMissing, MlscaleError, WrongCredentials
-from mlscale.providers.calling import TIMEOUT_S, TRY_WITHIN_S, Reads, bucket_and_key, timeout_s
+from mlscale.providers.calling import TIMEOUT_S, TRY_WITHIN_S, Reads, bucket_and_key, timeout_s, uploaded_text
 from mlscale.providers.contract import Progress
 from mlscale.providers.vertex.addresses import GOOGLE, STORAGE, VERTEX, Address, advice, chosen
 from mlscale.providers.vertex.calls import Call
@@ -639,4 +639,4 @@ class _Told:
         self._tell(self.size)
 
     def _tell(self, sent: int) -> None:
-        self.progress(f"{sent / 1e6:.1f} of {self.size / 1e6:.1f} MB uploaded")
+        self.progress(uploaded_text(sent, self.size))
