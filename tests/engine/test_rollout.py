@@ -235,6 +235,16 @@ def test_the_plan_says_what_comes_and_who_goes_the_steps(ready: Engine) -> None:
     assert "no price book" in plan.notes["rollout"]
 
 
+def test_a_plan_that_ends_a_rollout_says_so(ready: Engine) -> None:
+    """Who deploys past it is told what becomes of it."""
+    ready.put(1000)
+    ready.write("three", spec=SPEC)
+
+    (warning,) = plans.make_plan(ready.session()).warnings
+
+    assert warning.endswith(", at 10%, ends with this")
+
+
 @pytest.mark.parametrize(
     ("change", "phase"),
     [

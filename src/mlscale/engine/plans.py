@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,7 +20,7 @@ from mlscale.providers.contract import Refusal
 from mlscale.quantities import duration_text
 from mlscale.spec.model import Spec
 from mlscale.spec.resolve import Digests, deployment_of, ignored_by, is_driven, shares_of, wish_of
-from mlscale.state import revisions
+from mlscale.state import revisions, rollouts
 from mlscale.state.journal import not_ended_well
 
 READ_AT_ONCE = 8
@@ -84,7 +84,7 @@ def _plan_from(session: Session, files: _Files, seen: Deployment | None, *, refr
     steps = session.provider.steps(asked, seen, wish)
     if steps:
         session.provider.preflight(asked, seen)
-    warnings = (*ignored_by(session.spec), *_warnings(session))
+    warnings = (*ignored_by(session.spec), *_warnings(session), *_ended(session, seen))
     plan = make.plan(asked, seen, steps, now=session.world.clock.now(), warnings=warnings)
     return replace(plan, notes={"rollout": native_text(wish)}) if wish.steps and _moves(asked, seen) else plan
 
@@ -369,6 +369,13 @@ def _refuse_unsupported(session: Session, asked: Deployment, seen: Deployment | 
             why="\n".join(f"{each.path}: {each.why} {each.link}".rstrip() for each in refusals),
             hint=f"change {refusals[0].path}",
         )
+
+
+def _ended(session: Session, seen: Deployment | None) -> Iterator[str]:
+    """Yield the rollout that would end, because what is planned leaves no candidate."""
+    found = rollouts.current(session.store, session.identity.name) if seen and seen.candidate else None
+    if found and found.is_live:
+        yield f"the rollout of revision {found.candidate.id}, at {share_text(found.share)}, ends with this"
 
 
 def _warnings(session: Session) -> tuple[str, ...]:
