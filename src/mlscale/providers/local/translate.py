@@ -21,7 +21,7 @@ from mlscale.deployment import (
     Scaling,
     ServedRevision,
 )
-from mlscale.plan.diff import changes, content_fields, share_text
+from mlscale.plan.diff import changes, content_fields, replicas_text, share_changes
 from mlscale.plan.steps import Change, Step, StepKind
 from mlscale.providers.contract import Steps
 from mlscale.providers.local.records import Desired, Observed, ObservedRevision
@@ -259,7 +259,7 @@ def _takeover(
             label,
             ShiftTraffic(name, {revision.id: WHOLE}),
             after=_last(planned) or started,
-            changes=_share_changes(present, {revision.id: WHOLE}),
+            changes=share_changes(asked, seen),
         )
     )
     if present and rollout.bake_time and not is_stable:
@@ -295,7 +295,7 @@ def _grow(asked: Deployment, have: ServedRevision, count: int, after: tuple[str,
     return Step(
         f"{revision.id}/grow",
         StepKind.SCALE,
-        f"revision {revision.id} with {_replicas_text(count)}",
+        f"revision {revision.id} with {replicas_text(count)}",
         GrowRevision(asked.identity.name, revision.id, count),
         after=after,
         changes=(_count_change(have, count),),
@@ -323,7 +323,7 @@ def _cleared(
             f"revision {stable.revision.id}",
             ShiftTraffic(asked.identity.name, {stable.revision.id: WHOLE}),
             after=started,
-            changes=_share_changes(present, {stable.revision.id: WHOLE}),
+            changes=share_changes(replace(asked, revisions=(replace(stable, share=WHOLE),)), seen),
         ),
     )
 
@@ -359,7 +359,7 @@ def _trial(
         shadow=tried.revision.id if tried.role is Role.SHADOW else "",
         replicas={tried.revision.id: count} if fewer else {},
     )
-    differences = _share_changes(present, shares)
+    differences = share_changes(asked, seen)
     if have and fewer:
         differences = (*differences, _count_change(have, count))
     last = tuple(step.key for step in planned if step.key.endswith("/wait"))
@@ -389,7 +389,7 @@ def _new_revision(
         Step(
             f"{revision.id}/add",
             StepKind.CREATE,
-            f"revision {revision.id} with {_replicas_text(add.start_with)}",
+            f"revision {revision.id} with {replicas_text(add.start_with)}",
             add,
             after=(*after, f"{revision.id}/prepare"),
             changes=_content_changes(revision, seen),
@@ -543,23 +543,10 @@ def _content_changes(revision: Revision, seen: Deployment | None) -> tuple[Chang
     )
 
 
-def _share_changes(present: Mapping[str, ServedRevision], shares: Mapping[str, int]) -> tuple[Change, ...]:
-    had = {id_: each.share for id_, each in present.items()} | {id_: 0 for id_ in shares if id_ not in present}
-    return tuple(
-        Change(f"revision {id_}", share_text(share), share_text(shares.get(id_, 0)))
-        for id_, share in had.items()
-        if share != shares.get(id_, 0)
-    )
-
-
 def _count_change(have: ServedRevision, count: int) -> Change:
-    before = _replicas_text(have.live.desired) if have.live else None
-    return Change(f"replicas of revision {have.revision.id}", before, _replicas_text(count))
+    before = replicas_text(have.live.desired) if have.live else None
+    return Change(f"replicas of revision {have.revision.id}", before, replicas_text(count))
 
 
 def _last(planned: Sequence[Step[object]]) -> tuple[str, ...]:
     return (planned[-1].key,) if planned else ()
-
-
-def _replicas_text(count: int) -> str:
-    return "1 replica" if count == 1 else f"{count} replicas"
