@@ -280,6 +280,20 @@ def test_a_new_revision_starts_with_what_the_traffic_needs() -> None:
     assert starting_replicas(SCALING, seen(stable, candidate)) == 3
 
 
+def test_what_a_candidate_was_given_already_is_no_reason_for_more() -> None:
+    """A run that was cut off before it shifted the traffic goes on with the count that it had worked out."""
+    before = seen(
+        ServedRevision(ONE, Role.STABLE, 9000, Live(5, 5)), ServedRevision(TWO, Role.CANDIDATE, 1000, Live(1, 1))
+    )
+    grown = seen(
+        ServedRevision(ONE, Role.STABLE, 9000, Live(5, 5)), ServedRevision(TWO, Role.CANDIDATE, 1000, Live(6, 6))
+    )
+    scaling = Scaling(min=1, max=10)
+
+    assert [starting_replicas(scaling, each) for each in (before, grown)] == [6, 6]
+    assert [candidate_replicas(scaling, each, 5000) for each in (before, grown)] == [3, 3]
+
+
 @pytest.mark.parametrize(("share", "count"), [(0, 1), (1, 1), (1000, 1), (2500, 2), (5001, 4), (WHOLE, 7)])
 def test_a_candidate_has_replicas_for_its_share(share: int, count: int) -> None:
     """Of what autoscaling has set for the traffic, rounded up; one at least, which answers nothing but its checks."""

@@ -68,11 +68,15 @@ def starting_replicas(scaling: Scaling, seen: Deployment | None) -> int:
     """Return how many replicas a new revision starts with: what autoscaling has set for the traffic, in bounds.
 
     The bounds are the widest that the schedule ever gives: it is not for a takeover to undo them. Where two revisions
-    share the traffic, each may have been scaled to its part of it, so what both have together is needed. A shadow
-    answers nobody.
+    share the traffic, each may have been scaled to its part of it, so what both have together is needed; and no more
+    than the stable one's count means for all, because a run that was cut off may have given the candidate more already.
+    A shadow answers nobody.
     """
     serving = [each for each in seen.revisions if each.share and each.role is not Role.SHADOW] if seen else []
     carrying = sum(each.live.desired for each in serving if each.live)
+    for each in serving:
+        if each.role is Role.STABLE and each.live:
+            carrying = min(carrying, math.ceil(each.live.desired * WHOLE / each.share))
     most = max(scaling.max, *(each.max or each.min or 0 for each in scaling.schedule), 0)
     return max(scaling.min, min(most, carrying))
 

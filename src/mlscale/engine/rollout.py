@@ -492,8 +492,7 @@ class _Driver:
             return
         plan = plans.abort_plan(self._session, seen)
         self._ways.tell(Event(self._clock.now(), "progress", "rollout", f"back to {self._now.stable.id}", why))
-        if plan.steps:
-            self._apply(plan, self._ways.stop)
+        self._apply(plan, self._ways.stop)  # without a step, too: a run that was cut off may have left files
         self._save(share=0)
         self._end(Phase.ROLLED_BACK, why)
 

@@ -18,7 +18,7 @@ from tests.doubles.aws import Double
 from tests.doubles.warm import Begun, Ended, Warm
 
 BUCKET = "mlscale-workspace"
-NOTES = ("team/journal/", "team/leases/")
+NOTES = ("team/journal/", "team/leases/", "team/rollouts/")
 """What a run writes down about itself, which stays."""
 
 KEPT_REVISIONS = 2

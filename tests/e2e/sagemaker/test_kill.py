@@ -25,11 +25,14 @@ DESTROY = ("destroy", "--yes")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is killed and run again, what must be there before, and what must be planned afterwards: nothing."""
+    """What is killed and run again, what must be there before, and what must be planned afterwards: nothing.
+
+    Without a `plan` the command itself, once more, must change nothing.
+    """
 
     words: tuple[str, ...]
     before: Callable[[Account], None]
-    plan: tuple[str, ...]
+    plan: tuple[str, ...] = ()
     after: Callable[[Account], None] = lambda _: None
 
 
@@ -59,6 +62,20 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 
+def tried(account: Account) -> None:
+    """Have the third version beside the second, with a tenth of the traffic."""
+    changed(account)
+    account.good("rollout", "--canary", "10")
+
+
+ROLLOUTS: Mapping[str, Command] = {
+    "canary": Command(("rollout", "--canary", "10"), changed),
+    "larger share": Command(("rollout", "--canary", "50"), tried),
+    "promote": Command(("rollout", "promote", "--full"), tried, ("plan",)),
+    "abort": Command(("rollout", "abort"), tried, ("plan",), after=lambda account: account.new_version(2)),
+}
+
+
 WHERE_IT_WORKS = {
     "deploy": "sagemaker.CreateEndpoint",
     "update": "sagemaker.UpdateEndpoint",
@@ -74,6 +91,19 @@ def test_a_command_killed_at_any_change_converges(
 ) -> None:
     """Exit code 0, the table of a run that nobody disturbed, and nothing left to plan."""
     calls, lost = walk(account, COMMANDS[name], moment, TAKES_TIME)
+
+    record_property(f"{POINTS} {name}", len(calls))
+    record_property(f"{RECOVERED} {name}", len(calls) - len(lost))
+    assert not lost, "\n\n".join(lost)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", ROLLOUTS)
+def test_a_rollout_killed_at_any_change_converges(
+    account: Account, name: str, moment: str, record_property: Callable[[str, object], None]
+) -> None:
+    """A candidate tried, given more, promoted or given up: as every other command."""
+    calls, lost = walk(account, ROLLOUTS[name], moment, TAKES_TIME)
 
     record_property(f"{POINTS} {name}", len(calls))
     record_property(f"{RECOVERED} {name}", len(calls) - len(lost))
@@ -173,10 +203,12 @@ def _problems(
     """Return what is wrong after a kill and the same command again; steps side by side may make fewer calls before."""
     if killed.code != (-9 if kill["fired"] else 0):
         return [f"it ended with {killed.code}: {killed.stderr}"]
-    again = account.run(*command.words)
+    again = account.run(*command.words) if kill["fired"] else killed
     if again.code:
         return [f"again it ended with {again.code}: {again.stderr}"]
     problems = account.unlike(wanted)
     command.after(account)
+    if not command.plan:
+        return [*problems, *(f"changed once more: {each}" for each in account.changes(*command.words))]
     plan = account.run(*command.plan, "--detailed-exitcode")
     return problems if plan.code == 0 else [*problems, f"left to plan: {plan.stdout}{plan.stderr}"]

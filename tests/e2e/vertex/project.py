@@ -17,7 +17,7 @@ from tests.doubles.warm import Warm
 from tests.e2e.sagemaker.account import KEPT_REVISIONS, QUICK_S, Account
 
 BUCKET = "mlscale-workspace"
-NOTES = ("team/journal/", "team/leases/")
+NOTES = ("team/journal/", "team/leases/", "team/rollouts/")
 """What a run writes down about itself, which stays."""
 
 TIMES = re.compile(r"_time$|^etag$|^name$")

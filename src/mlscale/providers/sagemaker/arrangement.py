@@ -168,9 +168,13 @@ def scaling_text(found: Scaling) -> str:
 
 
 def is_settled(asked: Deployment, seen: Deployment) -> bool:
-    """Return whether the candidate has what it needs for its share: by the last mark, and by its policies."""
+    """Return whether the candidate, which has its share, has what it needs for it: by the last mark, and its policies.
+
+    Where the mark tells of a smaller share, the share was not given before what it needs; a run was cut off then.
+    """
     candidate = asked.candidate
-    if seen.facts.get("settled", "") != requests.candidate_mark(asked):
+    marked = seen.facts.get("settled", "")
+    if marked != requests.candidate_mark(asked) and not (candidate and _has_grown(candidate, marked)):
         return False
     if candidate is None or candidate.role is Role.SHADOW or not (asked.scaling.target or asked.scaling.steps):
         return True
@@ -178,3 +182,9 @@ def is_settled(asked: Deployment, seen: Deployment) -> bool:
     found = seen.facts.get(scaling_fact(there.metric_dimension), "") if there else ""
     least = found.partition(" ")[0]
     return bool(least) and found == scaling_text(candidates_scaling(asked.scaling, int(least)))
+
+
+def _has_grown(candidate: ServedRevision, marked: str) -> bool:
+    """Return whether the share that a mark tells of the candidate, nothing where it tells of another, is smaller."""
+    revision, _, share = marked.partition(" ")
+    return candidate.share > (int(share) if revision == candidate.revision.id else 0)
