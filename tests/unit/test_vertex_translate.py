@@ -180,6 +180,11 @@ def trying(deployment: Deployment, share: int) -> Deployment:
     return replace(ONE, revisions=(stable, replace(deployment.revisions[0], role=Role.CANDIDATE, share=share)))
 
 
+def tried(deployment: Deployment, least: int) -> dict[str, str]:
+    """Return the label of an endpoint whose candidate is the revision of `deployment`."""
+    return {requests.TRIED: requests.tried_text(revision_in(deployment), least)}
+
+
 ONE, TWO, THREE = asked(), asked(artifact="e" * 16), asked(artifact="f" * 16)
 MORE = asked(None, "endpoint.replicas={min: 3, max: 20}")
 RELABELLED = asked(None, "labels={team: other}")
@@ -303,6 +308,41 @@ STATES: dict[str, tuple[Deployment, Deployment | None, Sequence[str]]] = {
         TWO,
         There(ONE, [(ONE, 50), (TWO, 50)], available=7).seen,
         ["two/resize", "two/wait", "two/shift", "one/undeploy", "endpoint/configure"],
+    ),
+    "a candidate has its share, and not the replicas for it": (
+        trying(TWO, 1000),
+        There(ONE, [(ONE, 90), (TWO, 10)], labels=tried(TWO, 1)).seen,
+        ["two/resize"],
+    ),
+    "a candidate has its share and the replicas for it": (
+        trying(TWO, 1000),
+        There(ONE, [(ONE, 90), (TWO, 10)], labels=tried(TWO, 2)).seen,
+        [],
+    ),
+    "a candidate has another one's label": (
+        trying(TWO, 1000),
+        There(ONE, [(ONE, 90), (TWO, 10)], labels=tried(THREE, 1)).seen,
+        [],
+    ),
+    "a candidate that has replicas for more already": (
+        trying(TWO, 3000),
+        There(ONE, [(ONE, 90), (TWO, 10)], available=2, labels=tried(TWO, 1)).seen,
+        ["two/wait", "two/shift", "two/resize"],
+    ),
+    "a candidate, and an operation goes on": (
+        trying(TWO, 1000),
+        There(ONE, pending=OPERATION).seen,
+        ["endpoint/settle", *TAKES_OVER, "two/resize"],
+    ),
+    "a candidate without traffic is given up": (
+        ONE,
+        There(ONE, [(ONE, 100), (TWO, 0)], labels=tried(TWO, 2)).seen,
+        ["one/shift", "two/undeploy"],
+    ),
+    "a candidate is gone, and its label is there": (
+        ONE,
+        There(ONE, labels=tried(TWO, 2)).seen,
+        ["one/shift"],
     ),
     "alarms are gone": (ONE, replace(There(ONE).seen, auxiliaries=()), ["endpoint/watch"]),
     "fewer alarms": (LESS_WATCHED, There(ONE).seen, ["endpoint/watch"]),
@@ -447,12 +487,19 @@ def test_a_candidate_has_what_it_needs_in_its_steps() -> None:
     )
     assert step(found, "endpoint/back").payload == Shift(REVIEWS, {ONES: 100})
     assert step(found, "/wait").payload == AwaitReplicas(REVIEWS, revision.id, TWOS, 3)
-    assert step(found, "two/shift").payload == Shift(REVIEWS, {ONES: 75, TWOS: 25})
+    assert step(found, "two/shift").payload == Shift(REVIEWS, {ONES: 75, TWOS: 25}, f"{revision.id}-3")
     assert step(found, "two/shift").changes == (
         Change(f"revision {revision_in(ONE)}", "60%", "75%"),
         Change(f"revision {revision_in(THREE)}", "40%", "0%"),
         Change(f"revision {revision.id}", "0%", "25%"),
     )
+
+
+def test_a_label_that_somebody_else_wrote_says_nothing() -> None:
+    """Whatever stands in it, the plan is as without it."""
+    for label in ("x", "mine-2", f"{revision_in(TWO)}-", f"{revision_in(TWO)}--1"):
+        seen = There(ONE, [(ONE, 90), (TWO, 10)], labels={requests.TRIED: label}).seen
+        assert keys(trying(TWO, 1000), seen) == []
 
 
 def test_each_step_of_another_candidate_waits_for_what_it_needs() -> None:

@@ -169,7 +169,8 @@ class Vertex:
                 for call in self._uneven(payload):
                     self._client.change(call)
             case Shift():
-                self._shift(payload)
+                for call in self._unshifted(payload):
+                    self._client.change(call)
             case RemoveUploads() | Discard():
                 for place in self._places(payload):
                     self._client.delete(place)
@@ -203,7 +204,7 @@ class Vertex:
             case Bake():
                 return False
             case Shift():
-                return self._split(identity) == payload.split
+                return not self._unshifted(payload)
             case Undeploy():
                 return self._deployed(identity, payload.deployed_id) is None
             case Configure():
@@ -427,14 +428,21 @@ class Vertex:
             return Outcome(Work.DONE, operation)
         return Outcome(Work.RUNNING, operation, f"watched for {left.total_seconds():.0f} s more")
 
-    def _shift(self, payload: Shift) -> None:
-        endpoint = reading.endpoint_of(self._client, payload.identity)
-        if endpoint is not None and self._split(payload.identity) != payload.split:
-            self._client.change(reading.update_endpoint(endpoint, traffic_split=dict(payload.split)))
-
-    def _split(self, identity: Identity) -> dict[str, int]:
-        endpoint = reading.endpoint_of(self._client, identity) or {}
-        return {key: int(share) for key, share in endpoint.get("traffic_split", {}).items() if int(share)}
+    def _unshifted(self, payload: Shift) -> Sequence[Call]:
+        """Return the call that splits the traffic and tells of the candidate, both at once; none where it is so."""
+        identity = payload.identity
+        endpoint = reading.endpoint_of(self._client, identity) or {"name": requests.endpoint_of(identity)}
+        split = {key: int(share) for key, share in endpoint.get("traffic_split", {}).items() if int(share)}
+        labels = endpoint.get("labels", {})
+        wanted = {key: value for key, value in labels.items() if key != requests.TRIED}
+        if payload.tried:
+            wanted[requests.TRIED] = payload.tried
+        changed: dict[str, Any] = {}
+        if split != payload.split:
+            changed["traffic_split"] = dict(payload.split)
+        if wanted != labels:
+            changed["labels"] = wanted
+        return [reading.update_endpoint(endpoint, **changed)] if changed else []
 
     def _deployed(self, identity: Identity, deployed_id: str) -> Mapping[str, Any] | None:
         return reading.deployed(reading.endpoint_of(self._client, identity), deployed_id)

@@ -18,7 +18,13 @@ NAME, REVISION, SPEC_HASH = "mlscale-name", "mlscale-revision", "mlscale-spec-ha
 WATCHED = "mlscale-watched"
 """The label of an endpoint that has alert policies or a dashboard, or had: only then Cloud Monitoring is asked."""
 
-OWN = frozenset({NAME, REVISION, SPEC_HASH, WATCHED})
+TRIED = "mlscale-candidate"
+"""The label of an endpoint with a candidate: its revision, and how many replicas it has at least for its share.
+
+It is written with the share. Where others are set, a run was cut off before or after that: nothing else tells which.
+"""
+
+OWN = frozenset({NAME, REVISION, SPEC_HASH, WATCHED, TRIED})
 """The labels that are ours."""
 
 FACTS: Sequence[str] = ("artifact", "framework", "framework_version", "handler", "requirements", "runtime")
@@ -184,6 +190,17 @@ def endpoint_labels(asked: Deployment, revision: str, *, was_watched: bool = Fal
         SPEC_HASH: asked.spec_hash,
         **({WATCHED: "yes"} if asked.auxiliaries or was_watched else {}),
     }
+
+
+def tried_text(revision: str, least: int) -> str:
+    """Return the label of a candidate."""
+    return f"{revision}-{least}"
+
+
+def tried_in(label: str) -> tuple[str, int]:
+    """Return the revision in a candidate's label and its least count; no revision where somebody else wrote it."""
+    found = re.fullmatch(r"([0-9a-f]{10})-([0-9]{1,9})", label)
+    return (found[1], int(found[2])) if found else ("", 0)
 
 
 def asked_text(labels: Mapping[str, str]) -> str:

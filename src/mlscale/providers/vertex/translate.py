@@ -102,10 +102,14 @@ class Resize:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """Give each deployed model, by its id, its percents of the traffic; the others get nothing."""
+    """Give each deployed model, by its id, its percents of the traffic; the others get nothing.
+
+    `tried` is the label that tells of the candidate; empty where there is none any more.
+    """
 
     identity: Identity
     split: Mapping[str, int]
+    tried: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +298,10 @@ def _takeover(
     identity, revision = asked.identity, served.revision
     label = f"revision {revision.id}"
     found = _found(asked, seen, revision) if seen else None
-    if found and found.share == WHOLE:
+    if seen and found and found.share == WHOLE:
+        if seen.facts.get("tried"):  # a candidate without traffic, or one that is gone
+            yield _shift(asked, seen, {found.metric_dimension: WHOLE}, after)
+            after = (f"{revision.id}/shift",)
         yield from _drops(asked, seen, (found.metric_dimension,), after)
         return
     deployed_id = _id_of(asked, seen, revision)
@@ -318,10 +325,10 @@ def _takeover(
         beside = seen.revisions if seen else ()
         made += _new_revision(asked, seen, revision, uploads, least, (*after, *_keys(made)), beside=beside)
     elif found.live and found.live.desired < least and not is_back:
-        made.append(_resize(asked, found, least, after))
+        made.append(_resize(asked, revision, deployed_id, least, after))
     yield from made
     yield _wait(asked, revision, deployed_id, least, _keys(made[-1:]) or after)
-    yield _shift(asked, seen, {deployed_id: WHOLE}, f"{revision.id}/wait")
+    yield _shift(asked, seen, {deployed_id: WHOLE}, (f"{revision.id}/wait",))
     last = f"{revision.id}/shift"
     if seen and seen.revisions and rollout.bake_time:
         payload = Bake(identity, revision.id, deployed_id, rollout.bake_time)
@@ -342,31 +349,50 @@ def _trial(asked: Deployment, seen: Deployment, uploads: str, after: tuple[str, 
     revision, found = tried.revision, _found(asked, seen, tried.revision)
     kept = [each for each in (stable, found) if each]
     wanted = _id_of(asked, seen, revision)
-    split = {stable.metric_dimension: WHOLE - tried.share, wanted: tried.share}
     others = [each for each in seen.revisions if each not in kept]
     if any(each.share for each in others):
         shares = {each.metric_dimension: each.share for each in kept}
         shares[stable.metric_dimension] += WHOLE - sum(shares.values())
-        back = Shift(asked.identity, requests.percents({key: share for key, share in shares.items() if share}))
+        split = requests.percents({key: share for key, share in shares.items() if share})
+        back = Shift(asked.identity, split, seen.facts.get("tried", "") if found else "")
         yield Step("endpoint/back", StepKind.SHIFT, f"revision {stable.revision.id}", back, after)
         after = ("endpoint/back",)
     drops = list(_drops(asked, seen, tuple(each.metric_dimension for each in kept), after))
     yield from drops
-    if found and (found.share, stable.share) == (tried.share, WHOLE - tried.share):
-        return
     ready = (*after, *_keys(drops))
+    if found and (found.share, stable.share) == (tried.share, WHOLE - tried.share):
+        marked = _marked(seen, found)
+        if marked and marked != _least_of(seen, found):
+            yield _resize(asked, revision, wanted, marked, ready)
+        return
     least = candidate_replicas(asked.scaling, seen, tried.share)
     if found is None:
         made = _new_revision(asked, seen, revision, uploads, least, ready, beside=(replace(stable, share=WHOLE),))
         yield from made
         ready = _keys(made[-1:])
     elif found.live and found.live.desired < least:
-        yield _resize(asked, found, least, ready)
+        yield _resize(asked, revision, wanted, least, ready)
         ready = (f"{revision.id}/resize",)
     yield _wait(asked, revision, wanted, least, ready)
-    yield _shift(asked, seen, split, f"{revision.id}/wait")
-    if found and found.live and found.share > tried.share and found.live.desired > least:
-        yield _resize(asked, found, least, (f"{revision.id}/shift",))
+    shares = {stable.metric_dimension: WHOLE - tried.share, wanted: tried.share}
+    yield _shift(asked, seen, shares, (f"{revision.id}/wait",), requests.tried_text(revision.id, least))
+    # What goes on there may be another run's deployment of the same revision, with another count.
+    is_set = _least_of(seen, found) == least if found else not seen.pending
+    if not is_set and ready != (f"{revision.id}/resize",):
+        yield _resize(asked, revision, wanted, least, (f"{revision.id}/shift",))
+
+
+def _least_of(seen: Deployment, found: ServedRevision) -> int | None:
+    """Return how many replicas a revision beside the stable one is set to have at least; None if it is not there."""
+    set_to = dict(each.split("=") for each in seen.facts.get("least", "").split())
+    least = set_to.get(found.metric_dimension)
+    return None if least is None else int(least)
+
+
+def _marked(seen: Deployment, found: ServedRevision) -> int | None:
+    """Return how many replicas a candidate needs for its share, as was written with that; None if nothing was."""
+    revision, least = requests.tried_in(seen.facts.get("tried", ""))
+    return least if revision == found.revision.id else None
 
 
 def _account(deployment: Deployment) -> str:
@@ -379,22 +405,27 @@ def _wait(asked: Deployment, revision: Revision, deployed_id: str, least: int, a
     return Step(key, StepKind.WAIT, label, payload, after, expected=DEPLOYING)
 
 
-def _shift(asked: Deployment, seen: Deployment | None, split: Mapping[str, int], after: str) -> Step[object]:
+def _shift(
+    asked: Deployment, seen: Deployment | None, shares: Mapping[str, int], after: tuple[str, ...], tried: str = ""
+) -> Step[object]:
     """Return the step that gives each deployed model its basis points of the traffic."""
     moving = asked.candidate or asked.stable
     name = moving.revision.id if moving else ""
-    payload = Shift(asked.identity, requests.percents({key: share for key, share in split.items() if share}))
+    split = requests.percents({key: share for key, share in shares.items() if share})
+    payload = Shift(asked.identity, split, tried)
     changes = share_changes(asked, seen)
-    return Step(f"{name}/shift", StepKind.SHIFT, f"revision {name}", payload, (after,), changes=changes)
+    return Step(f"{name}/shift", StepKind.SHIFT, f"revision {name}", payload, after, changes=changes)
 
 
-def _resize(asked: Deployment, found: ServedRevision, least: int, after: tuple[str, ...]) -> Step[object]:
+def _resize(
+    asked: Deployment, revision: Revision, deployed_id: str, least: int, after: tuple[str, ...]
+) -> Step[object]:
     scaling = replace(asked.scaling, min=least, max=max(least, asked.scaling.max))
     return Step(
-        f"{found.revision.id}/resize",
+        f"{revision.id}/resize",
         StepKind.UPDATE,
-        f"revision {found.revision.id} to {replicas_text(least)}",
-        Resize(asked.identity, found.metric_dimension, scaling),
+        f"revision {revision.id} to {replicas_text(least)}",
+        Resize(asked.identity, deployed_id, scaling),
         after=after,
     )
 
@@ -596,6 +627,7 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
             "marked": labels.get(requests.REVISION, ""),
             "watched": labels.get(requests.WATCHED, "no"),
             "models": " ".join(sorted(raw.models)),
+            **_tried_facts(endpoint, stable),
         },
         phase=Phase.CHANGING if raw.pending else Phase.STEADY,
         reason="an operation goes on at the endpoint" if raw.pending else "",
@@ -603,6 +635,20 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
         address=f"https://{_host_of(identity, endpoint)}/v1/{requests.endpoint_of(identity)}",
         spec_hash=labels.get(requests.SPEC_HASH, ""),
     )
+
+
+def _tried_facts(endpoint: Mapping[str, Any], stable: ServedRevision | None) -> dict[str, str]:
+    """Return what is to know of those beside the stable one: its candidate's label, and the least counts by id."""
+    others = [
+        (each["id"], each.get("dedicated_resources", {}))
+        for each in endpoint.get("deployed_models", ())
+        if stable is None or each["id"] != stable.metric_dimension
+    ]
+    facts = {
+        "tried": endpoint.get("labels", {}).get(requests.TRIED, ""),
+        "least": " ".join(f"{key}={each.get('min_replica_count', 1)}" for key, each in others),
+    }
+    return {key: value for key, value in facts.items() if value}
 
 
 def _host_of(identity: Identity, endpoint: Mapping[str, Any]) -> str:
