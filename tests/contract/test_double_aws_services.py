@@ -324,6 +324,22 @@ def test_values_come_late_and_in_pages(double: Double, cloudwatch: Any) -> None:
     assert pages(10) == [[("invocations", 2, "Complete"), ("x", 2, "Complete"), whole]]
 
 
+def test_an_expression_gives_what_was_put_for_it(double: Double, cloudwatch: Any) -> None:
+    """Every series of it, under the query's id, by the minute; one that nobody put values for is refused."""
+    double.post("expression", expression="SUM(a)", series=[[[90, 2.0], [3600, 1.0]], [[90, 3.0]]])
+    now = datetime.now(UTC)
+    asked = {"StartTime": now - timedelta(minutes=30), "EndTime": now}
+
+    found = cloudwatch.get_metric_data(
+        MetricDataQueries=[{"Id": "own", "Expression": "SUM(a)", "Period": 60}], **asked
+    )["MetricDataResults"]
+
+    assert [(each["Id"], each["Values"]) for each in found] == [("own", [2.0]), ("own", [3.0])]
+    assert found[0]["Timestamps"][0].second == 0
+    with pytest.raises(ClientError, match="put the values of SUM"):
+        cloudwatch.get_metric_data(MetricDataQueries=[{"Id": "own", "Expression": "SUM(b)"}], **asked)
+
+
 def test_a_dashboard_is_json_with_widgets(cloudwatch: Any) -> None:
     """A dashboard is kept whole and listed, and one without widgets is refused."""
     body = '{"widgets": []}'

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlscale.deployment import Kind
 from mlscale.errors import ProviderFailed
-from mlscale.providers.contract import BadOfAll
+from mlscale.providers.contract import BadOfAll, Point
 from mlscale.providers.sagemaker import counting
 
 NOON = datetime(2026, 6, 3, 12, 0, tzinfo=UTC)
@@ -165,3 +165,55 @@ def test_counts_are_always_counts(words: Mapping[str, Mapping[int, float]]) -> N
 
     assert all(0 <= each.errors <= each.requests and 0 <= (each.slow or 0) <= each.requests for each in found)
     assert [each.start for each in found] == sorted(each.start for each in found)
+
+
+OWN = ("SUM($variant)", "SEARCH('$variant $variants $endpoint', 'Sum', 60)")
+
+
+def test_expressions_are_asked_for_each_variant_with_its_name() -> None:
+    """They are queries that CloudWatch takes; what only begins like a name of ours stays."""
+    queries = counting.expression_queries("reviews", ["a", "b"], OWN)
+
+    model = botocore.session.get_session().get_service_model("cloudwatch").operation_model("GetMetricData")
+    asked = {"MetricDataQueries": queries, "StartTime": NOON, "EndTime": NOON + MINUTE}
+    assert not ParamValidator().validate(asked, model.input_shape).has_errors()
+    assert [(each["Id"], each["Expression"], each["Period"]) for each in queries] == [
+        ("own_0_0", "SUM(a)", 60),
+        ("own_0_1", "SEARCH('a $variants reviews', 'Sum', 60)", 60),
+        ("own_1_0", "SUM(b)", 60),
+        ("own_1_1", "SEARCH('b $variants reviews', 'Sum', 60)", 60),
+    ]
+
+
+def test_values_of_expressions_are_points_of_revisions() -> None:
+    """By the query's id; several series are several points."""
+    found = counting.points(
+        [result("own_0_1", {0: 5.0, 2: 6.0}), result("own_1_0", {0: 1.0}), result("own_1_0", {0: 2.0})],
+        ["v1", "v2"],
+        OWN,
+    )
+
+    assert found == [
+        Point("v1", OWN[1], NOON, 5.0),
+        Point("v1", OWN[1], NOON + 2 * MINUTE, 6.0),
+        Point("v2", OWN[0], NOON, 1.0),
+        Point("v2", OWN[0], NOON, 2.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        (result("own_0_0", {}, "InternalError"), "own_0_0: InternalError"),
+        (
+            {**result("own_0_0", {}), "Messages": [{"Code": "ArithmeticError", "Value": "One was not a number"}]},
+            "One was not a number",
+        ),
+    ],
+    ids=["failed", "left out"],
+)
+def test_an_expression_that_was_not_evaluated_wholly_is_no_value(part: dict[str, Any], why: str) -> None:
+    """A part would be taken for all."""
+    with pytest.raises(ProviderFailed, match="did not give all values") as caught:
+        counting.points([part], ["v1"], OWN)
+    assert caught.value.why == why

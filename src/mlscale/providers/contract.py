@@ -239,6 +239,32 @@ class Metrics(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one expression gives for one revision in the minute from `start`; several where it gives several series."""
+
+    revision: str
+    expression: str
+    start: datetime
+    value: float
+
+
+@runtime_checkable
+class Queries(Protocol):
+    """Can evaluate expressions of the user's own, in the language of its metrics; counted to its end after `lag`."""
+
+    lag: timedelta
+
+    def points(self, identity: Identity, expressions: Sequence[str], start: datetime, end: datetime) -> Sequence[Point]:
+        """Return what each expression gives for each revision and whole minute of the clock between `start` and `end`.
+
+        `$variant` and `$endpoint` stand for their names. A minute without data has no point.
+
+        Raises:
+            ProviderFailed: an expression can't be evaluated, or not wholly.
+        """
+
+
 class JobState(StrEnum):
     """How far a batch job is."""
 

@@ -170,6 +170,14 @@ def _metrics(application: Application, asked: Json) -> Json:
     return {}
 
 
+def _expression(application: Application, asked: Json) -> Json:
+    """Have an expression of metric math give these series, each of pairs of an age in seconds and a value."""
+    region = _region(application, asked)
+    series = [[((region.now() - ago) // 60 * 60, value) for ago, value in each] for each in asked["series"]]
+    region.expressions[asked["expression"]] = series
+    return {}
+
+
 def _alarm(application: Application, asked: Json) -> Json:
     region = _region(application, asked)
     watching.set_state(region, region.alarms[asked["name"]], asked["state"], asked.get("reason", "set by hand"))
@@ -232,6 +240,7 @@ CONTROLS: dict[tuple[str, str], Callable[[Application, Json], Any]] = {
     ("GET", "kill"): _kill,
     ("POST", "move"): _move,
     ("POST", "metrics"): _metrics,
+    ("POST", "expression"): _expression,
     ("POST", "alarm"): _alarm,
     ("GET", "resources"): _resources,
 }

@@ -1,4 +1,4 @@
-"""CloudWatch metrics: single values kept, statistics and percentiles of them, no metric math."""
+"""CloudWatch metrics: single values kept, statistics and percentiles of them; of metric math what a test says."""
 
 from __future__ import annotations
 
@@ -107,20 +107,34 @@ def get_metric_data(region: Region, asked: Json) -> Json:
     """Return statistics for each query."""
     if asked["StartTime"] >= asked["EndTime"]:
         raise invalid("metrics.times", "The parameter StartTime must be less than the parameter EndTime.")
-    found = [_queried(region, query, asked) for query in asked["MetricDataQueries"] if query.get("ReturnData", True)]
+    queries = [each for each in asked["MetricDataQueries"] if each.get("ReturnData", True)]
+    found = [series for query in queries for series in _queried(region, query, asked)]
     return {**_paged(region, found, asked), "Messages": []}
 
 
-def _queried(region: Region, query: Json, asked: Json) -> Json:
+def _queried(region: Region, query: Json, asked: Json) -> list[Json]:
     if "MetricStat" not in query:
-        words = "Metric math is not imitated by this double."
-        raise Refusal("metrics.math", "MlscaleDoubleNotImplemented", words, 501)
+        return _evaluated(region, query, asked)
     stat = query["MetricStat"]
     points = _points(region, stat["Metric"], stat["Period"], (asked["StartTime"], asked["EndTime"]))
     pairs = [(at, statistic(stat["Stat"], values)) for at, values in points]
     if asked.get("ScanBy", "TimestampDescending") == "TimestampDescending":
         pairs.reverse()
-    return {"Id": query["Id"], "Label": query.get("Label", stat["Metric"]["MetricName"]), "Pairs": pairs}
+    return [{"Id": query["Id"], "Label": query.get("Label", stat["Metric"]["MetricName"]), "Pairs": pairs}]
+
+
+def _evaluated(region: Region, query: Json, asked: Json) -> list[Json]:
+    """Return the series that a test has put for an expression, each under the query's id."""
+    if query["Expression"] not in region.expressions:
+        words = f"Metric math is not imitated by this double; put the values of {query['Expression']}."
+        raise Refusal("metrics.math", "MlscaleDoubleNotImplemented", words, 501)
+    # rule metrics.series
+    end = min(asked["EndTime"], region.now() - region.world.settings.metrics_lag_s)
+    found = [
+        [(at, value) for at, value in sorted(series) if asked["StartTime"] <= at < end]
+        for series in region.expressions[query["Expression"]]
+    ]
+    return [{"Id": query["Id"], "Label": f"series {number}", "Pairs": pairs} for number, pairs in enumerate(found)]
 
 
 def _paged(region: Region, found: list[Json], asked: Json) -> Json:

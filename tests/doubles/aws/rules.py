@@ -785,7 +785,14 @@ RULES: tuple[Rule, ...] = (
         f"{CW}GetMetricStatistics.html",
     ),
     _guessed("metrics.times", "GetMetricData", "StartTime not before EndTime", UNSURE),
-    _guessed("metrics.math", "GetMetricData", "an Expression", "501: not imitated"),
+    _guessed("metrics.math", "GetMetricData", "an Expression that no test has put values for", "501: not imitated"),
+    _documented(
+        "metrics.series",
+        "GetMetricData",
+        "an Expression that gives several series",
+        "a result for each, all with the query's Id",
+        "https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/using-metric-math.html",
+    ),
     _guessed("metrics.statistic-values", "PutMetricData", "StatisticValues", "501: not imitated"),
     _documented(
         "metrics.listed-once", "ListMetrics", "a metric has many datapoints", "one entry", f"{CW}ListMetrics.html"

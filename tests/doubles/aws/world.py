@@ -154,6 +154,7 @@ class Region:
     alarm_history: list[Json] = field(default_factory=list)
     dashboards: dict[str, Json] = field(default_factory=dict)
     metrics: list[Json] = field(default_factory=list)
+    expressions: dict[str, list[list[tuple[float, float]]]] = field(default_factory=dict)
     log_groups: dict[str, Json] = field(default_factory=dict)
     quotas: dict[str, float] = field(default_factory=dict)
 

@@ -453,6 +453,28 @@ def test_each_revision_is_counted_minute_by_minute(counted: Tried) -> None:
     assert operations == ["DescribeEndpoint", "DescribeEndpointConfig", "GetMetricData"]
 
 
+def test_expressions_of_ones_own_are_evaluated_for_each_variant(counted: Tried) -> None:
+    """Both in one call, with the names in them; one that gives several series is told as it is."""
+    now = counted.move_on(timedelta(minutes=15))
+    for variant, series in (("a", [[[330, 90.0], [390, 80.0]]]), ("b", [[[330, 10.0]], [[330, 1.0]]])):
+        counted.double.post("expression", expression=f"SUM({variant} of reviews)", series=series)
+    counted.double.delete("journal")
+
+    found = counted.provider.points(
+        counted.version(1).identity, ["SUM($variant of $endpoint)"], now - timedelta(minutes=10), now
+    )
+
+    assert [(counted.named(each.revision), each.expression, each.value) for each in found] == [
+        ("v1", "SUM($variant of $endpoint)", 80.0),
+        ("v1", "SUM($variant of $endpoint)", 90.0),
+        ("v2", "SUM($variant of $endpoint)", 10.0),
+        ("v2", "SUM($variant of $endpoint)", 1.0),
+    ]
+    assert found[1].start - found[0].start == timedelta(minutes=1)
+    operations = [each["operation"] for each in counted.double.get("journal")]
+    assert operations == ["DescribeEndpoint", "DescribeEndpointConfig", "GetMetricData"]
+
+
 def test_a_minute_whose_values_may_still_come_is_not_counted(counted: Tried) -> None:
     """The lag that is told covers what comes late: at the end each minute has been counted whole, once."""
     now = counted.move_on(timedelta(minutes=15))

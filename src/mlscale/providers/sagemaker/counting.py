@@ -1,4 +1,4 @@
-"""What each variant answered, as CloudWatch counts it: the queries for it, and rows of the answers; pure.
+"""What each variant answered, as CloudWatch counts it, and what expressions give: queries, and rows of answers; pure.
 
 Sources: "Amazon SageMaker AI metrics in Amazon CloudWatch" (one value a request, latencies in microseconds), and
 "CloudWatch statistics definitions" (percentile rank), GetMetricData (API reference).
@@ -6,6 +6,7 @@ Sources: "Amazon SageMaker AI metrics in Amazon CloudWatch" (one value a request
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Any
 
 from mlscale.deployment import Kind
 from mlscale.errors import ProviderFailed
-from mlscale.providers.contract import BadOfAll
+from mlscale.providers.contract import BadOfAll, Point
 
 MINUTE = timedelta(minutes=1)
 LAG = timedelta(minutes=2)
@@ -133,3 +134,37 @@ def _row(revision: str, at: datetime, found: Mapping[str, float | None]) -> BadO
         errors=min(most, round(max(failed, broken))),
         slow=None if slow is None or timed is None else min(most, round(slow / 100 * timed)),
     )
+
+
+def expression_queries(name: str, slots: Sequence[str], expressions: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what GetMetricData is asked: every expression for every variant at once."""
+    return [
+        {"Id": f"own_{number}_{which}", "Expression": _filled(expression, name, slot), "Period": 60}
+        for number, slot in enumerate(slots)
+        for which, expression in enumerate(expressions)
+    ]
+
+
+def _filled(expression: str, name: str, slot: str) -> str:
+    words = {"endpoint": name, "variant": slot}
+    return re.sub(r"\$(endpoint|variant)\b", lambda found: words[found[1]], expression)
+
+
+def points(results: Sequence[Mapping[str, Any]], revisions: Sequence[str], expressions: Sequence[str]) -> list[Point]:
+    """Return what the expressions gave for each variant's revision, in the order of the results.
+
+    Raises:
+        ProviderFailed: CloudWatch has not given all that it has, or says what it left out.
+    """
+    _refuse_parts(results)
+    if words := sorted(
+        {str(each.get("Value") or each.get("Code")) for row in results for each in row.get("Messages", ())}
+    ):
+        raise ProviderFailed("CloudWatch did not give all values", why=", ".join(words), hint="mlscale rollout status")
+    found = []
+    for each in results:
+        _, number, which = str(each["Id"]).split("_")
+        revision, expression = revisions[int(number)], expressions[int(which)]
+        moments = (moment.astimezone(UTC) for moment in each["Timestamps"])
+        found += [Point(revision, expression, at, value) for at, value in zip(moments, each["Values"], strict=True)]
+    return found

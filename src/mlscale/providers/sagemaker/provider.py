@@ -21,6 +21,7 @@ from mlscale.providers.contract import (
     LogLine,
     LogQuery,
     Outcome,
+    Point,
     Progress,
     Refusal,
     Steps,
@@ -300,11 +301,26 @@ class SageMaker:
         serving = reading.serving_of(self._client, identity.name)
         if serving is None:
             return ()
+        queries = counting.metric_queries(identity.name, list(serving.revisions), serving.kind, slow_over_ms)
+        return counting.rows(self._metric_data(queries, serving, start, end), list(serving.revisions.values()))
+
+    def points(self, identity: Identity, expressions: Sequence[str], start: datetime, end: datetime) -> Sequence[Point]:
+        """Return what expressions of metric math give for each variant, by what it serves now."""
+        serving = reading.serving_of(self._client, identity.name)
+        if serving is None:
+            return ()
+        queries = counting.expression_queries(identity.name, list(serving.revisions), expressions)
+        results = self._metric_data(queries, serving, start, end)
+        return counting.points(results, list(serving.revisions.values()), expressions)
+
+    def _metric_data(
+        self, queries: Sequence[Mapping[str, Any]], serving: reading.Served, start: datetime, end: datetime
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return the results of `queries` for the minutes that are counted to their end under this arrangement."""
         first, last = counting.minutes(max(start, serving.since), end, self._clock.now())
         if first >= last:
             return ()
-        queries = counting.metric_queries(identity.name, list(serving.revisions), serving.kind, slow_over_ms)
-        results = self._client.pages(
+        return self._client.pages(
             "cloudwatch",
             "get_metric_data",
             "MetricDataResults",
@@ -313,7 +329,6 @@ class SageMaker:
             EndTime=last,
             ScanBy="TimestampAscending",
         )
-        return counting.rows(results, list(serving.revisions.values()))
 
     def policy(self, asked: Deployment, workspace: str) -> Mapping[str, Any]:
         """Return the IAM policy that `asked` needs."""
