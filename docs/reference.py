@@ -339,7 +339,7 @@ def environment() -> str:
     options = dict(_option_variables())
     files = set(SOURCE.rglob("*.py"))
     serving = {each for each in files if "serving" in each.relative_to(SOURCE).parts}
-    commands = {each for each in (SOURCE / "engine" / name for name in ("evidence.py", "gates.py")) if each.exists()}
+    commands = {each for each in (SOURCE / "engine" / name for name in ("own_metrics.py", "gates.py")) if each.exists()}
     # What the supervisor gives its replicas is named outside of serving, and read inside.
     given = CONTAINER_VARIABLES.keys() - VARIABLES.keys()
     _same("VARIABLES", _variables_read(*files - serving - commands) - options.keys() - given, set(VARIABLES))

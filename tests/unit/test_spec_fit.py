@@ -427,6 +427,16 @@ def test_what_does_not_fit_sagemaker_is_refused(overrides: list[str], expected: 
             ["endpoint.autoscaling.target=[{custom: {namespace: A, name: B}, value: 7}]"],
             "endpoint.autoscaling.target[0].custom is not valid: a metric of your own is not measured on this machine",
         ),
+        (
+            [
+                "rollout={strategy: canary}",
+                "rollout.analysis.custom=[{name: a, cloudwatch: {bad: $variant, all: $variant}}]",
+            ],
+            (
+                "rollout.analysis.custom[0].cloudwatch is not valid: CloudWatch is asked with provider: sagemaker "
+                "alone; use promql or command"
+            ),
+        ),
     ],
 )
 def test_what_needs_a_cloud_is_refused_here(overrides: list[str], expected: str) -> None:

@@ -191,7 +191,7 @@ def test_the_mutated_specs_use_every_key() -> None:
     """The mutator starts from specs that have every key of the language, so that a new key is mutated too."""
     asked = [
         *((FULL, env) for env in (None, "canary", "linear", "shadow")),
-        *((CLOUD, env) for env in (None, "serverless", "async")),
+        *((CLOUD, env) for env in (None, "canary", "serverless", "async")),
     ]
     asked += [(VERTEX, env) for env in (None, "gpu", "private")]
     specs = [parse(path.read_bytes(), path.name, variables=VARIABLES, env=env) for path, env in asked]

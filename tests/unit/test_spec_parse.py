@@ -226,6 +226,41 @@ def test_a_section_that_nothing_carries_out_is_unknown(key: str) -> None:
             "rollout.analysis.custom[0].name is not valid: latency is there twice",
         ),
         (
+            "strategy: canary, analysis: {custom: [{name: a}]}",
+            "rollout.analysis.custom[0] is not valid: a metric has command, promql or cloudwatch",
+        ),
+        (
+            "strategy: canary, analysis: {custom: [{name: a, command: x, cloudwatch: {bad: $variant, all: $variant}}]}",
+            ("rollout.analysis.custom[0].cloudwatch is not valid: a metric counts in one way, and has command already"),
+        ),
+        (
+            (
+                "strategy: canary, analysis: {custom: [{name: a, promql: {server: https://a/b, bad: $revision, "
+                "all: $revisions}}]}"
+            ),
+            (
+                "rollout.analysis.custom[0].promql.all is not valid: it does not say $revision, so that both revisions "
+                "would have the same numbers"
+            ),
+        ),
+        (
+            (
+                "strategy: canary, analysis: {custom: [{name: a, promql: {server: 'https://a/?b', bad: $revision, "
+                "all: $revision}}]}"
+            ),
+            (
+                "rollout.analysis.custom[0].promql.server is not valid: this is no server: leave out what is asked of "
+                "it, ? and all after it"
+            ),
+        ),
+        (
+            (
+                "strategy: canary, analysis: {custom: [{name: a, promql: {server: https://a, token: t0ken, "
+                "bad: $revision, all: $revision}}]}"
+            ),
+            "rollout.analysis.custom[0].promql.token is not valid: a token stands in a variable: write env:NAME",
+        ),
+        (
             "strategy: canary, analysis: {false_alarm: 0%}",
             "rollout.analysis.false_alarm is not valid: it must be more than 0% and 100% at most",
         ),

@@ -1,24 +1,22 @@
-"""What a rollout is judged by: counts of the provider and of commands, by the minute; and what the judge says."""
+"""What a rollout is judged by: counts of the provider and of metrics of one's own; and what the judge says."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
+from mlscale.engine import own_metrics
+from mlscale.engine.outside import never
+from mlscale.engine.own_metrics import WINDOW, Minute
 from mlscale.engine.session import Session
 from mlscale.errors import MlscaleError, Unsupported
 from mlscale.providers.contract import BadOfAll, Metrics
 from mlscale.rollout.judge import ERROR_RATE, LATENCY, Counts, Judge, MetricRule, Outcome, Verdict, Window
-from mlscale.spec.model import Analysis, Comparison, OwnMetric
+from mlscale.spec.model import Analysis, Comparison
 from mlscale.state.rollouts import Counted, Judged, Rollout
 
-WINDOW = timedelta(minutes=1)
-COMMAND_TIMEOUT_S = 30.0
+NOTHING = Minute()
 _PERCENT = 100
 
 
@@ -54,18 +52,19 @@ def judge_of(analysis: Analysis) -> Judge:
     return Judge(rules_of(analysis), false_alarm=analysis.false_alarm / _PERCENT, min_requests=analysis.min_requests)
 
 
-def seen(session: Session, rollout: Rollout, now: datetime) -> Evidence:
+def seen(session: Session, rollout: Rollout, now: datetime, urgent: Callable[[], bool] = never) -> Evidence:
     """Return what is known by `now`. Counts that can't be read are an outcome, not an error.
 
     All windows are asked for each time: what came late is in them, and any machine can go on.
 
     Raises:
+        Outranked: `urgent` said so, and nobody was waited for any longer.
         Unsupported: the provider counts nothing.
     """
     analysis = session.spec.rollout.analysis
     rules = rules_of(analysis)
     try:
-        windows = _windows(session, rollout, now)
+        windows = _windows(session, rollout, now, urgent)
     except MlscaleError as error:
         if isinstance(error, Unsupported):
             raise
@@ -82,7 +81,7 @@ def seen(session: Session, rollout: Rollout, now: datetime) -> Evidence:
     return Evidence(windows, verdicts, judge.outcome.value)
 
 
-def _windows(session: Session, rollout: Rollout, now: datetime) -> tuple[Counted, ...]:
+def _windows(session: Session, rollout: Rollout, now: datetime, urgent: Callable[[], bool]) -> tuple[Counted, ...]:
     """Return each minute since the candidate got traffic that is counted to its end."""
     provider, analysis = session.provider, session.spec.rollout.analysis
     if not isinstance(provider, Metrics):
@@ -94,26 +93,25 @@ def _windows(session: Session, rollout: Rollout, now: datetime) -> tuple[Counted
     by: dict[datetime, dict[str, BadOfAll]] = {}
     for row in provider.counts(session.identity, start, now, bound):
         by.setdefault(row.start, {})[row.revision] = row
-    counted = {(each.start, metric): each for each in rollout.windows for metric in each.baseline}
+    minutes = list(_minutes(start, now - provider.lag))
+    own = {each.name: own_metrics.counted(session, rollout, each, minutes, urgent) for each in analysis.custom}
     found = []
-    at = start
-    while at + WINDOW + provider.lag <= now:
+    for at in minutes:
         rows = by.get(at, {})
         baseline, candidate = (_by_metric(rows.get(each.id), analysis) for each in (rollout.stable, rollout.candidate))
-        failed: dict[str, str] = {}
-        for own in analysis.custom:
-            before = counted.get((at, own.name))
-            if before is not None:  # a command is asked once for each minute
-                baseline[own.name], candidate[own.name] = before.baseline[own.name], before.candidate[own.name]
-                continue
-            try:
-                baseline[own.name], candidate[own.name] = _asked(session, rollout, own, at)
-            except _CommandFailedError as error:
-                failed[own.name] = str(error)
+        asked = {name: known.get(at, NOTHING) for name, known in own.items()}
+        baseline |= {name: each.baseline for name, each in asked.items() if each.baseline is not None}
+        candidate |= {name: each.candidate for name, each in asked.items() if each.candidate is not None}
+        failed = {name: each.failed for name, each in asked.items() if each.failed}
         # A minute of which nothing is known is one too: what went before it is no pass for now.
         found.append(Counted(start=at, end=at + WINDOW, baseline=baseline, candidate=candidate, failed=failed))
-        at += WINDOW
     return tuple(found)
+
+
+def _minutes(start: datetime, until: datetime) -> Iterator[datetime]:
+    while start + WINDOW <= until:
+        yield start
+        start += WINDOW
 
 
 def _by_metric(row: BadOfAll | None, analysis: Analysis) -> dict[str, tuple[int, int]]:
@@ -125,46 +123,6 @@ def _by_metric(row: BadOfAll | None, analysis: Analysis) -> dict[str, tuple[int,
     if analysis.latency and row.slow is not None:
         found[LATENCY] = (row.slow, row.requests)
     return found
-
-
-class _CommandFailedError(Exception):
-    """A command of the user's that counts did not do so; its text says why."""
-
-
-def _asked(session: Session, rollout: Rollout, own: OwnMetric, at: datetime) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return a command's counts of the baseline and of the candidate in the minute from `at`."""
-    variables = {
-        "MLSCALE_METRIC": own.name,
-        "MLSCALE_START": at.isoformat(),
-        "MLSCALE_END": (at + WINDOW).isoformat(),
-        "MLSCALE_DEPLOYMENT": session.identity.name,
-        "MLSCALE_BASELINE": rollout.stable.id,
-        "MLSCALE_CANDIDATE": rollout.candidate.id,
-    }
-    try:
-        done = subprocess.run(
-            ["bash", "-c", own.command],
-            cwd=session.spec_path.resolve().parent,
-            env={**os.environ, **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=COMMAND_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired:
-        raise _CommandFailedError(f"its command took longer than {COMMAND_TIMEOUT_S:g} s") from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it printed nothing on stderr"])[-1]
-        raise _CommandFailedError(f"its command ended with exit code {done.returncode}: {last}")
-    try:
-        found: Mapping[str, Any] = json.loads(done.stdout)
-        counts = [(int(found[each]["bad"]), int(found[each]["of"])) for each in ("baseline", "candidate")]
-    except (ValueError, KeyError, TypeError):
-        raise _CommandFailedError(f"its command printed {done.stdout.strip()[:100]!r}, and no counts") from None
-    if any(not 0 <= bad <= of for bad, of in counts):
-        raise _CommandFailedError(f"its command counted more bad ones than there were: {done.stdout.strip()[:100]}")
-    return counts[0], counts[1]
 
 
 def _counts(by_metric: Mapping[str, tuple[int, int]]) -> dict[str, Counts]:

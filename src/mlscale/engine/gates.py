@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from mlscale.deployment import WHOLE
 from mlscale.engine import outside
-from mlscale.engine.outside import Answered, Outranked, Unanswered
+from mlscale.engine.outside import Answered, Outranked, Unanswered, never
 from mlscale.engine.session import Session
 from mlscale.errors import ExtraMissing, UsageError
 from mlscale.plan.diff import share_text
@@ -77,10 +77,6 @@ class Answer:
     why: str = ""
 
 
-def _never() -> bool:
-    return False
-
-
 class Gates:
     """Those whom one spec names."""
 
@@ -114,7 +110,7 @@ class Gates:
                 "an address is not there", why=f"{path}: {error}", hint=f"export {url.removeprefix(_ENV)}=https://…"
             ) from error
 
-    def ask(self, hook: Hook, rollout: Rollout, urgent: Callable[[], bool] = _never) -> Answer:
+    def ask(self, hook: Hook, rollout: Rollout, urgent: Callable[[], bool] = never) -> Answer:
         """Return what the gates of `hook` say, asked in order until one does not open.
 
         `urgent` is looked at all the time; once it is True, whoever is being asked is left, and the answer is to wait.
@@ -129,7 +125,7 @@ class Gates:
                 return Answer(opens=False, waits=answer.waits, why=f"{_place(gate, hook, number)}: {answer.why}")
         return Answer(opens=True)
 
-    def tell(self, rollout: Rollout, urgent: Callable[[], bool] = _never) -> list[str]:
+    def tell(self, rollout: Rollout, urgent: Callable[[], bool] = never) -> list[str]:
         """Tell the last moment of `rollout`; return who could not be told, and why: warnings, never an error.
 
         `urgent` as in `ask`; then the rest is not told.

@@ -1,4 +1,4 @@
-"""Calls the user's own commands, web hooks and topics, and waits; what an answer means is for others to say."""
+"""Calls the user's commands, servers, web hooks and topics, and waits; what an answer means is for others to say."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ class Unanswered(Exception):
 
 class Outranked(Exception):
     """Something more urgent came before the answer."""
+
+
+def never() -> bool:
+    """Return that nothing is more urgent."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +135,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _last_lines(said: IO[bytes]) -> str:
     size = said.seek(0, os.SEEK_END)
     said.seek(max(0, size - READ_AT_MOST))
-    return _shown(said.read().decode(errors="replace").splitlines()[-LAST_LINES:])
+    return shown(said.read().decode(errors="replace").splitlines()[-LAST_LINES:])
 
 
-def _shown(lines: list[str]) -> str:
+def shown(lines: list[str]) -> str:
     """Return lines for a terminal: no empty ones, none too long, nothing that moves its cursor."""
     plain = ("".join(each if each.isprintable() else " " for each in line).strip() for line in lines)
     return "\n".join(line[:LONGEST_LINE] for line in plain if line)
@@ -174,7 +179,7 @@ def _waited_for(do: Callable[[], T], timeout_s: float, urgent: Callable[[], bool
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             found.set_exception(error)
 
-    Thread(target=work, name="web hook", daemon=True).start()
+    Thread(target=work, name="outside", daemon=True).start()
     for seconds in _polls(timeout_s, urgent):
         wait([found], seconds)
         if found.done():
@@ -183,15 +188,40 @@ def _waited_for(do: Callable[[], T], timeout_s: float, urgent: Callable[[], bool
 
 
 def _posted(url: str, document: bytes, timeout_s: float) -> Answered:
+    request = Request(url, document, {"Content-Type": "application/json"}, method="POST")  # noqa: S310 - http and https
+    status, body = _opened(request, timeout_s, READ_AT_MOST)
+    return Answered(status, shown(body.decode(errors="replace").splitlines()[:LAST_LINES]))
+
+
+def get(
+    url: str, headers: Mapping[str, str], *, timeout_s: float, at_most: int, urgent: Callable[[], bool]
+) -> tuple[int, bytes]:
+    """Return the status and the body of what `url` answers, asked once; a redirect is an answer like others.
+
+    Raises:
+        Outranked: `urgent` said so.
+        Unanswered: it could not be reached, did not answer in time, or with more than `at_most` bytes.
+    """
+    request = Request(url, headers=dict(headers))  # noqa: S310 - the spec takes http and https alone
+    try:
+        status, body = _waited_for(lambda: _opened(request, timeout_s, at_most + 1), timeout_s, urgent)
+    except TimeoutError:
+        raise Unanswered(f"there was no answer in {timeout_s:g} s") from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise Unanswered(f"it can't be reached: {_reason(error, url)}") from error
+    if len(body) > at_most:
+        raise Unanswered(f"it answered more than {at_most:,} bytes")
+    return status, body
+
+
+def _opened(request: Request, timeout_s: float, at_most: int) -> tuple[int, bytes]:
     opener = OpenerDirector()
     for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler()):
         opener.add_handler(handler)
-    headers = {"Content-Type": "application/json", "User-Agent": f"mlscale/{__version__}"}
-    request = Request(url, document, headers, method="POST")  # noqa: S310 - the spec takes http and https alone
+    request.add_header("User-Agent", f"mlscale/{__version__}")
     try:
         with opener.open(request, timeout=timeout_s) as answer:
-            said = answer.read(READ_AT_MOST).decode(errors="replace")
-            return Answered(answer.status, _shown(said.splitlines()[:LAST_LINES]))
+            return answer.status, answer.read(at_most)
     except URLError as error:
         if isinstance(error.reason, TimeoutError):
             raise error.reason from error
@@ -205,7 +235,7 @@ def _reason(error: Exception, url: str) -> str:
     hidden = (url, f"{parts.path}?{parts.query}", parts.path, parts.query)
     for each in hidden:
         text = text.replace(each, "…") if len(each) > 1 else text
-    return _shown([text])
+    return shown([text])
 
 
 def publish(topic: str, subject: str, message: str, *, timeout_s: float, urgent: Callable[[], bool]) -> None:
@@ -236,7 +266,7 @@ def publish(topic: str, subject: str, message: str, *, timeout_s: float, urgent:
     except TimeoutError:
         raise Unanswered(f"there was no answer in {timeout_s:g} s") from None
     except (BotoCoreError, ClientError) as error:
-        raise Unanswered(_shown([str(error)])) from error
+        raise Unanswered(shown([str(error)])) from error
 
 
 def require_sns() -> None:

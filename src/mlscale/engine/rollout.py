@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from mlscale.deployment import WHOLE, Deployment, Role, ServedRevision
-from mlscale.engine import evidence, plans
+from mlscale.engine import evidence, own_metrics, plans
 from mlscale.engine.apply import apply, leased
 from mlscale.engine.gates import Gates, Hook
+from mlscale.engine.outside import Outranked, never
 from mlscale.engine.run import ApplyOptions, Event, Stop
 from mlscale.engine.session import Session
 from mlscale.errors import (
@@ -309,6 +310,7 @@ class _Driver:
             )
         _refuse_settings(asked, seen)
         self._gates.require()
+        own_metrics.require(self._session)
         if before:
             self._rollout = before
             self._end(Phase.REPLACED, f"by revision {candidate.id}")
@@ -376,7 +378,11 @@ class _Driver:
             else:
                 self._clock.sleep(HEED_EVERY_S)
             return
-        self._look()
+        try:
+            self._look(self._is_urgent)
+        except Outranked:
+            self._heed(asked, at_once=True)
+            return
         now = self._clock.now()
         is_over = now >= (rollout.step_at or now) + self._wish.interval and self._is_seen_at_its_share()
         if self._now.outcome == Outcome.FAIL:
@@ -521,12 +527,16 @@ class _Driver:
         options = replace(self._ways.options, timeout_s=left, wait=True)
         apply(self._session, plan, options, tell=self._ways.tell, stop=stop, held=self._lease)
 
-    def _look(self) -> None:
-        """Ask for the counts if it is time to, and remember what they show."""
+    def _look(self, urgent: Callable[[], bool] = never) -> None:
+        """Ask for the counts if it is time to, and remember what they show.
+
+        Raises:
+            Outranked: `urgent` said so before they were there.
+        """
         if self._clock.monotonic() - self._looked < LOOK_EVERY_S:
             return
         self._looked = self._clock.monotonic()
-        found = evidence.seen(self._session, self._now, self._clock.now())
+        found = evidence.seen(self._session, self._now, self._clock.now(), urgent)
         if (found.outcome, found.verdicts) != (self._now.outcome, self._now.verdicts):
             self._save(outcome=found.outcome, verdicts=found.verdicts, windows=found.windows)
             subject = f"revision {self._now.candidate.id} at {share_text(self._now.share)}"

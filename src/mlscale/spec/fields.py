@@ -74,6 +74,9 @@ _SECURITY_GROUP = r"sg-[0-9a-zA-Z]{1,29}"
 _HOST = r"\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253}"
 _WEB = rf"https?://(?:{_HOST})(?::(?P<port>[0-9]{{1,5}}))?(?:[/?][!-\"$-~]*)?"
 _WEB_HOOK = rf"(?:{_WEB.replace('?P<port>', '')}|env:{_VARIABLE})"
+_SERVER = rf"(?:https?://(?:{_HOST})(?::[0-9]{{1,5}})?(?:/[!-\"$->@-~]*)?|env:{_VARIABLE})"
+LONGEST_QUERY = 2000
+"""CloudWatch takes 2,048 characters with the names in them (MetricDataQuery, API reference)."""
 _LAST_PORT = 65535
 _KEY = r"[A-Za-z0-9:/_-]{1,2048}"
 _GOOGLE_BUCKET = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[A-Za-z0-9!_.*'()/=-]*)?"
@@ -296,6 +299,30 @@ def _web_hook(value: str) -> str:
     return value
 
 
+def _server(value: str) -> str:
+    if "?" in value:
+        raise ValueError("this is no server: leave out what is asked of it, ? and all after it")
+    return _web_hook(value)
+
+
+def _token(value: str) -> str:
+    if not re.fullmatch(rf"env:{_VARIABLE}", value):  # it is not shown: it may be the token
+        raise ValueError("a token stands in a variable: write env:NAME")
+    return value
+
+
+def _query_with(variable: str) -> _Form:
+    """Return the form of a query that names the revision by `variable`: without it both would get the same answer."""
+
+    def check(value: str) -> str:
+        if not re.search(rf"\${variable}\b", value):
+            raise ValueError(f"it does not say ${variable}, so that both revisions would have the same numbers")
+        return value
+
+    schema = {"type": "string", "pattern": rf"\${variable}\b", "maxLength": LONGEST_QUERY}
+    return _Form(schema, check)
+
+
 def is_web_address(text: str) -> bool:
     """Return whether `text` is an address on the web without a user's name, as gates and web hooks have it."""
     found = re.fullmatch(_WEB, text)
@@ -401,6 +428,10 @@ Notified = Annotated[
     ),
 ]
 WebHook = Annotated[str, _Form(_text_like(_WEB_HOOK), _web_hook)]
+Server = Annotated[str, _Form(_text_like(_SERVER), _server)]
+Token = Annotated[str, _Form(_text_like(rf"env:{_VARIABLE}"), _token)]
+PromQl = Annotated[str, Field(max_length=LONGEST_QUERY), _query_with("revision")]
+CloudWatchExpression = Annotated[str, Field(max_length=LONGEST_QUERY), _query_with("variant")]
 Told = Annotated[str, _Form(_text_like(rf"(?:{_TOPIC}|{_WEB_HOOK})"), _told)]
 Region = Annotated[str, _like(_REGION, "region", "us-east-1 or us-central1")]
 Account = Annotated[str, _like(_ACCOUNT, "account", '"123456789012" or acme-ml')]

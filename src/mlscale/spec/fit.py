@@ -14,6 +14,8 @@ def misfits(spec: Spec) -> Iterator[Misfit]:
 
     What is for another provider alone is none of it, so that one file may be for all of them.
     """
+    if spec.provider != "sagemaker":
+        yield from _cloudwatch(spec)
     match spec.provider:
         case "local":
             yield from _spot(spec, "this machine")
@@ -34,6 +36,13 @@ def misfits(spec: Spec) -> Iterator[Misfit]:
 def _spot(spec: Spec, where: str) -> Iterator[Misfit]:
     if spec.endpoint.capacity == "spot":
         yield ("endpoint", "capacity"), f"{where} has no endpoint on spot capacity; Vertex AI has"
+
+
+def _cloudwatch(spec: Spec) -> Iterator[Misfit]:
+    for number, own in enumerate(spec.rollout.analysis.custom):
+        if own.cloudwatch is not None:
+            path = ("rollout", "analysis", "custom", number, "cloudwatch")
+            yield path, "CloudWatch is asked with provider: sagemaker alone; use promql or command"
 
 
 def _needs_a_cloud(spec: Spec) -> Iterator[Misfit]:

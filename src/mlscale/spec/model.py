@@ -24,6 +24,7 @@ from mlscale.spec.fields import (
     Bound,
     BucketPlace,
     Capacity,
+    CloudWatchExpression,
     Cron,
     Duration,
     EncryptionKey,
@@ -42,9 +43,11 @@ from mlscale.spec.fields import (
     Metric,
     Notified,
     Percentage,
+    PromQl,
     Region,
     RoleArn,
     SecurityGroup,
+    Server,
     ServiceAccount,
     Size,
     Source,
@@ -53,6 +56,7 @@ from mlscale.spec.fields import (
     TargetValue,
     Text,
     TimeZone,
+    Token,
     Told,
     TopicArn,
     VariableName,
@@ -474,20 +478,55 @@ class SlowRequests(_Section):
     )
 
 
+class PromQuery(_Section):
+    """What counts by PromQL, asked of a server with Prometheus's HTTP API."""
+
+    server: Server = Field(
+        repr=False, description="Its address, to which /api/v1/query_range is added, or env:NAME where it is secret."
+    )
+    token: Token | None = Field(None, description="env:NAME, the variable that has a bearer token for it.")
+    bad: PromQl = Field(
+        description="How many were bad in the minute before; $revision is the revision's id, $window is 1m."
+    )
+    all: PromQl = Field(description="Of how many.")
+
+
+class CloudWatchQuery(_Section):
+    """What counts by CloudWatch's metric math, asked for as the endpoint's other metrics are."""
+
+    bad: CloudWatchExpression = Field(
+        description="How many were bad, by the minute; $variant is the revision's variant, $endpoint the endpoint."
+    )
+    all: CloudWatchExpression = Field(description="Of how many.")
+
+
 class OwnMetric(_Section):
-    """A metric of your own: how many were bad, of how many, of each revision."""
+    """A metric of your own: how many were bad, of how many, of each revision; by command, promql or cloudwatch."""
 
     name: Word = Field(description="What it is called in verdicts.")
-    command: str = Field(
+    command: str | None = Field(
+        None,
         min_length=1,
         max_length=1000,
         description="Shell command that prints a line of JSON for the minute that MLSCALE_START and MLSCALE_END name: "
         '{"baseline": {"bad": 3, "of": 540}, "candidate": {"bad": 0, "of": 60}}.',
     )
+    promql: PromQuery | None = Field(None, description="Queries of a server with Prometheus's HTTP API instead.")
+    cloudwatch: CloudWatchQuery | None = Field(
+        None, description="Expressions of CloudWatch instead; for provider: sagemaker only."
+    )
     max: Percentage | None = Field(None, description="How many may be bad at most, whatever the old revision does.")
     no_worse_than_baseline: Compared = Field(
         default=True, description="Compare with the old revision: true, false, or {margin: 1%}."
     )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        ways = [key for key in ("command", "promql", "cloudwatch") if getattr(self, key) is not None]
+        if not ways:
+            raise ValueError("a metric has command, promql or cloudwatch")
+        _refuse(((key,), f"a metric counts in one way, and has {ways[0]} already") for key in ways[1:])
+        return self
 
 
 class Analysis(_Section):
