@@ -241,9 +241,9 @@ class Deployment:
     Asked: one stable revision with all traffic, or beside it a candidate with a share (a shadow: with the share of the
     requests that it gets copies of); no live counts, phase steady.
     Seen: what the provider has. `reason` is the provider's own word for a failed or changing phase, `pending` the
-    operation that goes on there. `address` is where requests go, `spec_hash` the mark of the last spec applied.
-    `settings` are the provider's own endpoint settings (the port here, the VPC there), as text; `facts` are what the
-    provider must know again of what it has read, and nobody asks for: never a difference.
+    operations that go on there, a space between their names. `address` is where requests go, `spec_hash` the mark of
+    the last spec applied. `settings` are the provider's own endpoint settings (the port here, the VPC there), as text;
+    `facts` are what the provider must know again of what it has read, and nobody asks for: never a difference.
     `sources` says where the files with a digest are (digest → path or URL); asked only, and never a difference.
     """
 

@@ -161,6 +161,26 @@ def test_what_only_begins_as_ours_is_not_ours(other: str) -> None:
     assert requests.revision_in("reviews", other) is None
 
 
+@pytest.mark.parametrize(
+    ("resource", "is_ours"),
+    [
+        ("endpoints/reviews", True),
+        ("models/reviews-0123456789", True),
+        ("endpoints/reviews-2", False),
+        ("models/reviews", False),
+        ("models/reviews-2-0123456789", False),
+        ("endpoints/reviews-0123456789", False),
+        ("batchPredictionJobs/reviews", False),
+    ],
+)
+def test_an_operation_is_about_what_its_name_says(resource: str, *, is_ours: bool) -> None:
+    """Only what goes on at the deployment's own endpoint and Models is waited for."""
+    name = f"projects/123456789012/locations/us-central1/{resource}/operations/77"
+
+    assert requests.is_about("reviews", name) is is_ours
+    assert not requests.is_about("reviews", "projects/123456789012/locations/us-central1/operations/77")
+
+
 def test_ids_fit_however_long_the_deployments_name_is() -> None:
     """A name of forty characters gives ids of 63 at most, as Vertex AI takes them, which are ours again when read."""
     longest = asked(None, f"name={LONGEST_NAME}")

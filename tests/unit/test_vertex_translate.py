@@ -123,7 +123,7 @@ class There:
             models={each["model_id"]: each["model"] for each in sent},
             policies=list(cloud.policies.values()),
             dashboard=next(iter(cloud.dashboards.values()), None),
-            pending=self.pending,
+            pending=tuple(self.pending.split()),
         )
 
     def _deployed(self, deployment: Deployment, available: int | None) -> dict[str, Any]:
@@ -420,7 +420,7 @@ def test_what_goes_on_is_waited_for_before_anything_changes() -> None:
     leftover = There(ONE, [(ONE, 100), (TWO, 0)], pending=OPERATION).seen
     serving = There(ONE, pending=OPERATION).seen
 
-    assert step(steps(ONE, serving), "/settle").payload == AwaitOperation(REVIEWS, OPERATION)
+    assert step(steps(ONE, serving), "/settle").payload == AwaitOperation(REVIEWS, (OPERATION,))
     assert step(steps(TWO, pending), "/resize").after == ("endpoint/settle",)
     assert step(steps(ONE, leftover), "/undeploy").after == ("endpoint/settle",)
     assert step(steps(MORE, serving), "/configure").after == ("endpoint/settle",)
@@ -636,7 +636,7 @@ def test_taking_down_ends_what_bills_first_and_leaves_a_trace_to_the_end() -> No
         (f"{last}/delete", ("files/delete",)),
     ]
     assert [each.payload for each in found] == [
-        AwaitOperation(REVIEWS, OPERATION),
+        AwaitOperation(REVIEWS, (OPERATION,)),
         Watch(REVIEWS, (), {}),
         Undeploy(REVIEWS, TWOS),
         Undeploy(REVIEWS, ONES),
@@ -876,6 +876,27 @@ def test_what_is_left_without_an_endpoint_is_named() -> None:
         scaling=Scaling(0, 0),
         facts={"there": "no", "models": "reviews-1 reviews-2"},
     )
+
+
+def test_what_is_made_where_nothing_is_yet_is_a_change() -> None:
+    """Not something left of a deployment: each command waits for it first."""
+    seen = translate.deployment(REVIEWS, Raw(None, pending=(OPERATION, f"{OPERATION}8"), has_files=True))
+
+    assert (seen.phase, seen.pending) == (Phase.CHANGING, f"{OPERATION} {OPERATION}8")
+    assert seen.reason == "an operation goes on at the endpoint"
+    assert [each.key for each in steps(None, seen)] == ["endpoint/settle", "files/delete"]
+    assert keys(ONE, seen) == ["endpoint/settle", *MADE, "endpoint/watch"]
+    assert steps(ONE, seen)[0].payload == AwaitOperation(REVIEWS, (OPERATION, f"{OPERATION}8"))
+
+
+def test_a_model_that_somebody_else_made_outlives_the_endpoint() -> None:
+    """It serves there, or did, and an import gave it our label."""
+    there = There(UNWATCHED, watched=False).raw
+    raw = replace(there, models={**there.models, "by-hand": {"labels": {"mlscale-name": "reviews"}}})
+
+    found = [named(each.key) for each in steps(None, translate.deployment(REVIEWS, raw))]
+
+    assert found == ["one/undeploy", "endpoint/delete", "files/delete", "reviews-one/delete"]
 
 
 def test_an_endpoint_without_models_has_no_replicas() -> None:

@@ -395,3 +395,4 @@ def test_an_endpoint_that_somebody_made_is_taken_over(project: Project) -> None:
     assert plan(project) == []
     (deployed,) = the_endpoint(project).deployed_models
     assert (deployed.display_name, deployed.dedicated_resources.min_replica_count) == (f"reviews-{REVISION}", 2)
+    assert "by-hand" in project.double.get("resources")["models"]

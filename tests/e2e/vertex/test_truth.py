@@ -200,7 +200,7 @@ def test_what_is_stuck_in_a_first_deploy_is_gone_on_with(project: Project, on: s
     stopped = project.run("deploy", "--timeout", "2s")
     project.double.delete("journal")
     again = begun(project, "deploy")
-    until(has_called(project, {"upload": "UploadModel", "create": "CreateEndpoint"}[on]))
+    until(has_called(project, "GetOperation"))
     for operation in project.double.get("resources")["operations"]:
         project.double.post("script", endpoint=operation.split("/")[-3], on="now", outcome="release")
 
@@ -408,3 +408,36 @@ def test_not_waiting_begins_and_the_same_command_ends_it(project: Project) -> No
     assert started.stdout.startswith("Started.")
     assert (calls(project, "CreateEndpoint"), calls(project, "UploadModel")) == (1, 1)
     assert is_steady(project)
+
+
+@pytest.mark.parametrize("words", [("deploy",), ("rollback",)])
+def test_a_deployment_under_way_of_another_revision_is_taken_off(serving: Project, words: tuple[str, ...]) -> None:
+    """Cut off on its way to the third revision: what served before serves alone in the end, with its replicas."""
+    serving.double.post("script", endpoint="reviews", on="deploy", outcome="stuck")
+    assert serving.run("deploy", "--timeout", "2s").code == 8
+    serving.new_version(2)
+    serving.double.delete("journal")
+
+    back = begun(serving, *words)
+    until(has_called(serving, "GetOperation"))
+    serving.double.post("script", endpoint="reviews", on="now", outcome="release")
+
+    ended = back.end()
+    assert ended.code == 0, ended.stderr
+    assert split(serving) == [(100, 5)]
+    assert is_steady(serving)
+
+
+def test_an_operation_that_somebody_began_is_waited_for(serving: Project) -> None:
+    """A model that somebody else deploys is there first; then comes ours, and theirs is taken off."""
+    (model,) = {each["model"] for each in serving.endpoint()["deployed_models"].values()}
+    resources = {"machine_spec": {"machine_type": "n1-standard-4"}, "min_replica_count": 1}
+    theirs = {"model": f"{PARENT}/models/{model}", "display_name": "by-hand", "dedicated_resources": resources}
+    serving.double.post("settings", delays={"DeployModel": 1.0})
+    serving.by_hand(vx.EndpointServiceClient).deploy_model({"endpoint": ENDPOINT, "deployed_model": theirs})
+
+    ended = serving.run("deploy")
+
+    assert ended.code == 0, ended.stderr
+    assert is_steady(serving)
+    assert [share for share, _ in split(serving)] == [100]

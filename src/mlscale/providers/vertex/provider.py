@@ -132,12 +132,12 @@ class Vertex:
 
     def read(self, identity: Identity) -> Deployment | None:
         """Return what the cloud has, from the cloud alone."""
-        raw = reading.raw_of(self._client, identity)
-        return translate.deployment(identity, raw) if raw else None
+        return self.read_all([identity])[0]
 
     def read_all(self, identities: Sequence[Identity]) -> Sequence[Deployment | None]:
-        """Return what `read` gives for each."""
-        return [self.read(each) for each in identities]
+        """Return what `read` gives for each; what can be listed is listed once for all."""
+        raws = reading.raws_of(self._client, identities, self._uploads)
+        return [translate.deployment(each, raw) if raw else None for each, raw in zip(identities, raws, strict=True)]
 
     def revisions(self, identity: Identity) -> Sequence[Revision]:
         """Return the revisions whose Models are kept, the newest first."""
@@ -231,7 +231,7 @@ class Vertex:
             case AwaitReplicas():
                 return self._replicas(payload, operation)
             case AwaitOperation():
-                is_over = reading.is_over(self._client, payload.operation)
+                is_over = all(reading.is_over(self._client, each) for each in payload.operations)
                 return DONE if is_over else Outcome(Work.RUNNING, operation, "an operation goes on there")
             case Bake():
                 return self._baked(payload, operation)
@@ -473,8 +473,10 @@ class Vertex:
         return Call("endpoint", "mutate_deployed_model", request)
 
     def _uneven(self, payload: Watch) -> Sequence[Call]:
-        policies, dashboards = reading.watching_of(self._client, payload.identity)
-        return watching.calls(payload.identity, payload.auxiliaries, policies, dashboards, payload.labels)
+        identity = payload.identity
+        policies, dashboards = reading.watching_of(self._client, identity)
+        own = watching.dashboards_of(identity, dashboards)
+        return watching.calls(identity, payload.auxiliaries, policies, own, payload.labels)
 
     def _places(self, payload: RemoveUploads | Discard) -> Sequence[str]:
         if isinstance(payload, Discard):

@@ -1,8 +1,9 @@
-"""What is in the cloud, read for one deployment; and which of its marks and leftovers should not stay."""
+"""What is in the cloud, read for one deployment or for many; and which of its marks and leftovers should not stay."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -60,32 +61,82 @@ def deployed(endpoint: Mapping[str, Any] | None, deployed_id: str) -> Mapping[st
     return next((each for each in deployed_models(endpoint) if each["id"] == deployed_id), None)
 
 
-def raw_of(client: Client, identity: Identity) -> Raw | None:
-    """Return what the cloud has of a deployment, None if nothing.
+def raws_of(client: Client, identities: Sequence[Identity], uploads: str) -> list[Raw | None]:
+    """Return what the cloud has of each deployment, in order, None where it has nothing; all are of one region.
+
+    Endpoints, and what goes on at each, are read one by one; the rest comes in lists that are read once for all.
+
+    Args:
+        client: the region's.
+        identities: the deployments.
+        uploads: the place of files.
 
     Raises:
-        NotOurs: an endpoint has the name, but not our labels.
+        NotOurs: an endpoint has one of the names, but not our labels.
     """
-    endpoint = endpoint_of(client, identity)
+    if not identities:
+        return []
+    # First what goes on: what ends after that is seen in what it made or took away.
+    pending = pending_of(client, identities)
+    reads = (partial(endpoint_of, client, each) for each in identities)
+    parts: list[Any] = together(partial(_models, client, identities), *reads)
+    models, *endpoints = parts
+    for each, endpoint in zip(identities, endpoints, strict=True):
+        if endpoint is not None:
+            refuse_others("endpoint", each.name, each.name, endpoint.get("labels", {}))
+    is_watched = any(requests.WATCHED in each.get("labels", {}) for each in endpoints if each)
+    listed = _Listed(models, *(watching_of(client, identities[0]) if is_watched else ([], [])))
+    found = zip(identities, endpoints, pending, strict=True)
+    return together(*(partial(_raw, client, each, of, going, listed, uploads) for each, of, going in found))
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What was listed for several deployments, and has others' among it."""
+
+    models: Sequence[dict[str, Any]]
+    policies: Sequence[dict[str, Any]]
+    dashboards: Sequence[dict[str, Any]]
+
+
+def _raw(
+    client: Client,
+    identity: Identity,
+    endpoint: Mapping[str, Any] | None,
+    pending: tuple[str, ...],
+    listed: _Listed,
+    uploads: str,
+) -> Raw | None:
+    ours = _ours(listed.models, identity)
     if endpoint is None:
-        left = [each for each in our_models(client, identity) if requests.revision_in(identity.name, each)]
-        return Raw(None, left=tuple(left)) if left else None
-    refuse_others("endpoint", identity.name, identity.name, endpoint.get("labels", {}))
-    parts: list[Any] = together(
-        lambda: our_models(client, identity),
-        lambda: pending_of(client, identity),
-        lambda: watching_of(client, identity) if requests.WATCHED in endpoint.get("labels", {}) else ([], []),
+        left = tuple(each for each in ours if requests.revision_in(identity.name, each))
+        has_files = not left and bool(uploads_of(client, identity, uploads))
+        is_there = pending or left or has_files
+        return Raw(None, pending=pending, left=left, has_files=has_files) if is_there else None
+    names = sorted({last(each["model"]) for each in deployed_models(endpoint)} - ours.keys())
+    others = together(*(partial(model_of, client, identity, each) for each in names))
+    models = {**ours, **{name: each for name, each in zip(names, others, strict=True) if each}}
+    if requests.WATCHED not in endpoint.get("labels", {}):
+        return Raw(endpoint, models, pending=pending)
+    dashboard = next(iter(watching.dashboards_of(identity, listed.dashboards)), None)
+    return Raw(endpoint, models, listed.policies, dashboard, pending)
+
+
+def pending_of(client: Client, identities: Sequence[Identity]) -> list[tuple[str, ...]]:
+    """Return the names of the operations that go on at each deployment's endpoint and Models.
+
+    What is being made is seen nowhere else, so all of the region's are looked through; a server that lists only its
+    own operations there has the endpoint's with the endpoint.
+    """
+    everywhere, *own = together(
+        partial(client.operations, requests.parent_of(identities[0])),
+        *(partial(client.operations, requests.endpoint_of(each)) for each in identities),
     )
-    ours, pending, (policies, dashboards) = parts
-    names = {last(each["model"]) for each in endpoint.get("deployed_models", ())}
-    missing = [each for each in sorted(names) if each not in ours]
-    models = dict(ours) | {each: found for each in missing if (found := model_of(client, identity, each))}
-    return Raw(endpoint, models=models, policies=policies, dashboard=next(iter(dashboards), None), pending=pending)
-
-
-def pending_of(client: Client, identity: Identity) -> str:
-    """Return the name of an operation that goes on at the endpoint, empty if none does."""
-    return next((each.name for each in client.operations(requests.endpoint_of(identity)) if not each.done), "")
+    names = [each.name for each in everywhere]
+    return [
+        tuple(dict.fromkeys([*(found.name for found in at), *(n for n in names if requests.is_about(each.name, n))]))
+        for each, at in zip(identities, own, strict=True)
+    ]
 
 
 def is_over(client: Client, operation: str) -> bool:
@@ -100,20 +151,30 @@ def is_over(client: Client, operation: str) -> bool:
 
 def our_models(client: Client, identity: Identity) -> dict[str, dict[str, Any]]:
     """Return the deployment's Models by their id, the newest first."""
-    label = f"labels.{requests.NAME}={identity.name}"
-    listed = client.matching("model", "list_models", label, parent=requests.parent_of(identity))
-    newest = sorted(listed, key=lambda each: str(each.get("create_time", "")), reverse=True)
+    return _ours(_models(client, [identity]), identity)
+
+
+def _models(client: Client, identities: Sequence[Identity]) -> list[dict[str, Any]]:
+    """Return the Models of deployments, and others besides."""
+    wanted = f"={identities[0].name}" if len(identities) == 1 else ":*"
+    label = f"labels.{requests.NAME}{wanted}"
+    return client.matching("model", "list_models", label, parent=requests.parent_of(identities[0]))
+
+
+def _ours(models: Sequence[dict[str, Any]], identity: Identity) -> dict[str, dict[str, Any]]:
+    newest = sorted(models, key=lambda each: str(each.get("create_time", "")), reverse=True)
     return {last(each["name"]): each for each in newest if each.get("labels", {}).get(requests.NAME) == identity.name}
 
 
 def watching_of(client: Client, identity: Identity) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the deployment's alert policies, and its dashboards."""
-    project = f"projects/{identity.account}"
+    """Return the alert policies of the deployment's project, and its dashboards; some are others'."""
+    name = f"projects/{identity.account}"
     # Not filtered over there: what a filter on labels leaves out by mistake would ring for ever.
-    policies = client.pages("alert_policy", "list_alert_policies", name=project)
-    dashboards = client.pages("dashboard", "list_dashboards", parent=project)
-    wanted = watching.dashboard_name(identity.name)
-    return policies, [each for each in dashboards if each.get("display_name") == wanted]
+    policies, dashboards = together(
+        lambda: client.pages("alert_policy", "list_alert_policies", name=name),
+        lambda: client.pages("dashboard", "list_dashboards", parent=name),
+    )
+    return policies, dashboards
 
 
 def our_endpoints(client: Client, project: str, region: str) -> list[str]:
@@ -213,13 +274,14 @@ def update_endpoint(endpoint: Mapping[str, Any], **fields: Any) -> Call:
 def unused(
     client: Client, identity: Identity, keep: Sequence[str], uploads: str
 ) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the ids of the Models, and the places of the files, that nothing uses."""
+    """Return the ids of the Models that we made, and the places of the files, that nothing uses."""
     endpoint = endpoint_of(client, identity)
     if endpoint is None:
         return (), ()
     serving = {last(each["model"]) for each in endpoint.get("deployed_models", ())}
     models = our_models(client, identity)
-    kept = {each for each in models if each in serving or requests.revision_in(identity.name, each) in keep}
+    revisions = {each: requests.revision_in(identity.name, each) for each in models}
+    kept = {each for each, own in revisions.items() if each in serving or own is None or own in keep}
     used = [models[each]["artifact_uri"] for each in kept if models[each].get("artifact_uri")]
     folders = tuple(f"{each}{end}" for each in used for end in ("/", "."))
     places = uploads_of(client, identity, uploads)

@@ -66,6 +66,14 @@ def revision_in(name: str, model: str) -> str | None:
     return found[1] if found else None
 
 
+def is_about(name: str, operation: str) -> bool:
+    """Return whether an operation's name tells that it is about the endpoint, or a Model, of the deployment `name`."""
+    resource = operation.rpartition("/operations/")[0]
+    return resource.endswith(f"/endpoints/{name}") or (
+        "/models/" in resource and revision_in(name, resource) is not None
+    )
+
+
 def deployed_id(revision: str, service_account: str = "") -> str:
     """Return the id of a revision's DeployedModel: ten digits that follow from it, the first of them no 0.
 

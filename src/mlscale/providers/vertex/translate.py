@@ -85,10 +85,10 @@ class AwaitReplicas:
 
 @dataclass(frozen=True, slots=True)
 class AwaitOperation:
-    """Wait for an operation that another run began, or somebody else did."""
+    """Wait for operations that another run began, or somebody else did."""
 
     identity: Identity
-    operation: str
+    operations: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,16 +213,18 @@ Payload: TypeAlias = (
 class Raw:
     """What the cloud answered about one deployment, as it came.
 
-    `endpoint` is None where there is none; `models` are by their id; `pending` is an operation that goes on there;
-    `left` are ids of Models that are ours without an endpoint.
+    `endpoint` is None where there is none; `models` are by their id; `pending` are operations that go on there. Without
+    an endpoint `left` are the ids of Models that are ours, and `has_files` tells, where there is none of these either,
+    whether anything was uploaded for one.
     """
 
     endpoint: Mapping[str, Any] | None
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     policies: Sequence[Mapping[str, Any]] = ()
     dashboard: Mapping[str, Any] | None = None
-    pending: str = ""
+    pending: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    has_files: bool = False
 
 
 def steps(asked: Deployment | None, seen: Deployment | None, rollout: RolloutWish, uploads: str) -> Steps:
@@ -245,7 +247,7 @@ def _settle(seen: Deployment | None) -> tuple[Step[object], ...]:
     """Return the wait for what goes on there: another change is refused until then."""
     if seen is None or not seen.pending:
         return ()
-    wait = AwaitOperation(seen.identity, seen.pending)
+    wait = AwaitOperation(seen.identity, tuple(seen.pending.split()))
     return (Step(SETTLE, StepKind.WAIT, f"endpoint {seen.identity.name}", wait, expected=DEPLOYING),)
 
 
@@ -548,6 +550,8 @@ def _removal(seen: Deployment) -> Iterator[Step[object]]:
         before = ("endpoint/delete",)
     yield Step("files/delete", StepKind.DELETE, "uploaded files", RemoveUploads(identity), after=before, destroys=True)
     for each in seen.facts.get("models", "").split():
+        if requests.revision_in(identity.name, each) is None:  # an imported endpoint's, which is not ours to delete
+            continue
         yield Step(
             f"{each}/delete",
             StepKind.DELETE,
@@ -601,12 +605,18 @@ def adoption(identity: Identity, labels: Mapping[str, str]) -> Steps:
 def deployment(identity: Identity, raw: Raw) -> Deployment:
     """Return what is there, from the cloud's answers.
 
-    Without an endpoint but with Models left of one, a failed deployment of no revision.
+    Without an endpoint but with something left of one, a failed deployment of no revision; where something is made
+    still, one that changes.
     """
+    pending = " ".join(raw.pending) or None
+    phase = Phase.CHANGING if pending else Phase.STEADY
+    reason = "an operation goes on at the endpoint" if pending else ""
     if raw.endpoint is None:
-        reason = f"the endpoint is gone, and this is left of it: {', '.join(f'model {each}' for each in raw.left)}"
+        if not pending:
+            left = [*(f"model {each}" for each in raw.left), *(["uploaded files"] if raw.has_files else [])]
+            phase, reason = Phase.FAILED, f"the endpoint is gone, and this is left of it: {', '.join(left)}"
         facts = {"there": "no", "models": " ".join(raw.left)}
-        return Deployment(identity, phase=Phase.FAILED, reason=reason, scaling=Scaling(0, 0), facts=facts)
+        return Deployment(identity, phase=phase, reason=reason, scaling=Scaling(0, 0), facts=facts, pending=pending)
     endpoint = raw.endpoint
     labels = endpoint.get("labels", {})
     revisions = _revisions(endpoint, raw, labels.get(requests.REVISION, ""))
@@ -629,9 +639,9 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
             "models": " ".join(sorted(raw.models)),
             **_tried_facts(endpoint, stable),
         },
-        phase=Phase.CHANGING if raw.pending else Phase.STEADY,
-        reason="an operation goes on at the endpoint" if raw.pending else "",
-        pending=raw.pending or None,
+        phase=phase,
+        reason=reason,
+        pending=pending,
         address=f"https://{_host_of(identity, endpoint)}/v1/{requests.endpoint_of(identity)}",
         spec_hash=labels.get(requests.SPEC_HASH, ""),
     )

@@ -60,6 +60,11 @@ def dashboard_name(name: str) -> str:
     return f"mlscale-{name}"
 
 
+def dashboards_of(identity: Identity, dashboards: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return those dashboards that have the name of ours."""
+    return [each for each in dashboards if each.get("display_name") == dashboard_name(identity.name)]
+
+
 def refusals(auxiliaries: Sequence[Auxiliary]) -> tuple[Refusal, ...]:
     """Return what of `auxiliaries` Cloud Monitoring can't do, each with its reason."""
     return tuple(_refused(auxiliaries))
