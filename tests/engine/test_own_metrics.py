@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from mlscale.deployment import Identity, revision_of
 from mlscale.engine import evidence, own_metrics
-from mlscale.engine.outside import Outranked, Unanswered, get, never
+from mlscale.engine.outside import Outranked, Unanswered, get, never, output
 from mlscale.engine.own_metrics import Minute
 from mlscale.engine.session import Session
 from mlscale.errors import Interrupted, MlscaleError, ProviderFailed, RolledBack, UsageError
@@ -269,6 +270,16 @@ def test_a_command_is_run_once_for_each_minute_with_what_it_needs(engine: Engine
         "MLSCALE_METRIC=empty",
         f"MLSCALE_START={FIRST.isoformat()}",
     ]
+
+
+def test_a_command_that_takes_too_long_is_ended_with_what_it_started(engine: Engine) -> None:
+    """What holds its output open is not waited for, and something more urgent comes first."""
+    count = partial(output, "sleep 60 | cat", {}, folder=engine.folder, at_most=10)
+
+    with pytest.raises(Unanswered, match=r"it took longer than 0\.1 s, and was ended"):
+        count(timeout_s=0.1, urgent=never)
+    with pytest.raises(Outranked):
+        count(timeout_s=60, urgent=lambda: True)
 
 
 class Querying(FakeProvider):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -77,31 +77,74 @@ def run(
         Outranked: `urgent` said so; the command and all that it started were ended.
         Unanswered: it did not end in time, and was ended, or could not begin.
     """
-    # Files, not pipes: a child that it leaves behind would hold a pipe open, and nobody has to read while it writes.
     with TemporaryFile() as told, TemporaryFile() as said:
         told.write(document)
         told.seek(0)
-        try:
-            process = subprocess.Popen(
-                [*SHELL, command],
-                cwd=folder,
-                env={**os.environ, **variables},
-                stdin=told,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise Unanswered(f"{SHELL[0]} can't be started: {error.strerror}") from error
-        try:
-            code = _code_of(process, timeout_s, urgent)
-        except BaseException:
-            _end(process)
-            raise
+        code = _ended((*SHELL, command), variables, folder, (told, said, said), timeout_s, urgent)
         if code is None:
-            _end(process)
             raise Unanswered(_and_said(f"it took longer than {timeout_s:g} s, and was ended", _last_lines(said)))
         return Answered(code, _last_lines(said))
+
+
+def output(
+    command: str,
+    variables: Mapping[str, str],
+    *,
+    folder: Path,
+    timeout_s: float,
+    at_most: int,
+    urgent: Callable[[], bool],
+) -> tuple[Answered, str]:
+    """Return how a shell command in `folder` ended, with the last of its stderr, and what it printed.
+
+    No part of it has to succeed: `grep -c` fails where it counts nothing. More than `at_most` bytes are not read.
+
+    Raises:
+        Outranked: as `run`.
+        Unanswered: as `run`.
+    """
+    with TemporaryFile() as told, TemporaryFile() as printed, TemporaryFile() as said:
+        code = _ended((SHELL[0], "-c", command), variables, folder, (told, printed, said), timeout_s, urgent)
+        if code is None:
+            raise Unanswered(f"it took longer than {timeout_s:g} s, and was ended")
+        printed.seek(0)
+        return Answered(code, _last_lines(said)), printed.read(at_most).decode(errors="replace")
+
+
+def _ended(
+    words: Sequence[str],
+    variables: Mapping[str, str],
+    folder: Path,
+    streams: tuple[IO[bytes], IO[bytes], IO[bytes]],
+    timeout_s: float,
+    urgent: Callable[[], bool],
+) -> int | None:
+    """Return a command's exit code, None if it was ended after the time.
+
+    Its streams are files, no pipes: a child that it leaves behind would hold a pipe open, and nobody has to read
+    while it writes.
+    """
+    stdin, stdout, stderr = streams
+    try:
+        process = subprocess.Popen(
+            words,
+            cwd=folder,
+            env={**os.environ, **variables},
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Unanswered(f"{words[0]} can't be started: {error.strerror}") from error
+    try:
+        code = _code_of(process, timeout_s, urgent)
+    except BaseException:
+        _end(process)
+        raise
+    if code is None:
+        _end(process)
+    return code
 
 
 def _code_of(process: subprocess.Popen[bytes], timeout_s: float, urgent: Callable[[], bool]) -> int | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,7 +93,7 @@ def _asked(
     session: Session, rollout: Rollout, own: OwnMetric, minutes: Sequence[datetime], urgent: Callable[[], bool]
 ) -> Mapping[datetime, Minute]:
     if own.command is not None:
-        return _by_command(session, rollout, own, minutes)
+        return _by_command(session, rollout, own, minutes, urgent)
     ids = (rollout.stable.id, rollout.candidate.id)
     try:
         if own.promql is not None:
@@ -108,13 +106,13 @@ def _asked(
 
 
 def _by_command(
-    session: Session, rollout: Rollout, own: OwnMetric, minutes: Sequence[datetime]
+    session: Session, rollout: Rollout, own: OwnMetric, minutes: Sequence[datetime], urgent: Callable[[], bool]
 ) -> Mapping[datetime, Minute]:
     """Return what the command counts, the last minute first: one that takes too long is not run for those before."""
     found: dict[datetime, Minute] = {}
     for number, at in enumerate(reversed(minutes), start=1):
         try:
-            found[at] = _run(session, rollout, own, at)
+            found[at] = _run(session, rollout, own, at, urgent)
         except _SilentError as error:
             return {**found, **dict.fromkeys(minutes[: len(minutes) - number + 1], Minute(failed=str(error)))}
         except _FailedError as error:
@@ -122,7 +120,7 @@ def _by_command(
     return found
 
 
-def _run(session: Session, rollout: Rollout, own: OwnMetric, at: datetime) -> Minute:
+def _run(session: Session, rollout: Rollout, own: OwnMetric, at: datetime, urgent: Callable[[], bool]) -> Minute:
     """Return a command's counts in the minute from `at`."""
     variables = {
         "MLSCALE_METRIC": own.name,
@@ -132,29 +130,29 @@ def _run(session: Session, rollout: Rollout, own: OwnMetric, at: datetime) -> Mi
         "MLSCALE_BASELINE": rollout.stable.id,
         "MLSCALE_CANDIDATE": rollout.candidate.id,
     }
+    folder = session.spec_path.resolve().parent
     try:
-        done = subprocess.run(
-            ["bash", "-c", own.command or ""],
-            cwd=session.spec_path.resolve().parent,
-            env={**os.environ, **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=COMMAND_TIMEOUT_S,
+        ended, printed = outside.output(
+            own.command or "",
+            variables,
+            folder=folder,
+            timeout_s=COMMAND_TIMEOUT_S,
+            at_most=LONGEST_ANSWER,
+            urgent=urgent,
         )
-    except subprocess.TimeoutExpired:
-        raise _SilentError(f"its command took longer than {COMMAND_TIMEOUT_S:g} s") from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it printed nothing on stderr"])[-1]
-        raise _FailedError(f"its command ended with exit code {done.returncode}: {last}")
+    except Unanswered as error:
+        raise _SilentError(f"its command: {error}") from error
+    if ended.code:
+        last = (ended.said.splitlines() or ["it printed nothing on stderr"])[-1]
+        raise _FailedError(f"its command ended with exit code {ended.code}: {last}")
+    shown = printed.strip()[:100]
     try:
-        found: Mapping[str, Any] = json.loads(done.stdout)
+        found: Mapping[str, Any] = json.loads(printed)
         counts = [(int(found[each]["bad"]), int(found[each]["of"])) for each in ("baseline", "candidate")]
-    except (ValueError, KeyError, TypeError):
-        raise _FailedError(f"its command printed {done.stdout.strip()[:100]!r}, and no counts") from None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise _FailedError(f"its command printed {shown!r}, and no counts") from None
     if any(not 0 <= bad <= of for bad, of in counts):
-        raise _FailedError(f"its command counted more bad ones than there were: {done.stdout.strip()[:100]}")
+        raise _FailedError(f"its command counted more bad ones than there were: {shown}")
     return Minute(counts[0], counts[1])
 
 
