@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.sagemaker.account import Account
 from tests.e2e.sagemaker.conftest import POINTS, RECOVERED
-from tests.e2e.sagemaker.test_kill import COMMANDS, DESTROY, MOMENTS, walk
+from tests.e2e.sagemaker.test_kill import COMMANDS, DESTROY, MOMENTS, ROLLOUTS, Command, changed, walk
 from tests.e2e.vertex.project import Project
 
 TAKES_TIME = ("UploadModel", "CreateEndpoint", "DeployModel", "UndeployModel", "MutateDeployedModel", "DeleteModel")
@@ -23,6 +24,31 @@ def test_a_command_killed_at_any_change_converges(
 ) -> None:
     """Exit code 0, the table of a run that nobody disturbed, and nothing left to plan; operations go on meanwhile."""
     calls, lost = walk(project, COMMANDS[name], moment, TAKES_TIME)
+
+    record_property(f"{POINTS} {name} on Vertex AI", len(calls))
+    record_property(f"{RECOVERED} {name} on Vertex AI", len(calls) - len(lost))
+    assert not lost, "\n\n".join(lost)
+
+
+def halved(account: Account) -> None:
+    """Have the third version beside the second, with half of the traffic."""
+    changed(account)
+    account.good("rollout", "--canary", "50")
+
+
+TRIALS: Mapping[str, Command] = {
+    **ROLLOUTS,
+    "smaller share": Command(("rollout", "--canary", "10"), halved),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", TRIALS)
+def test_a_rollout_killed_at_any_change_converges(
+    project: Project, name: str, moment: str, record_property: Callable[[str, object], None]
+) -> None:
+    """A candidate tried, given more or less, promoted or given up: as every other command."""
+    calls, lost = walk(project, TRIALS[name], moment, TAKES_TIME)
 
     record_property(f"{POINTS} {name} on Vertex AI", len(calls))
     record_property(f"{RECOVERED} {name} on Vertex AI", len(calls) - len(lost))
