@@ -472,6 +472,7 @@ def test_a_takeover_has_what_it_needs_in_its_steps() -> None:
         TWO.scaling,
         requests.endpoint_labels(TWO, revision.id),
         "10% to bq://acme-ml.serving.requests",
+        (f"reviews-{revision_in(ONE)}",),
     )
 
 
@@ -694,6 +695,23 @@ def test_garbage_is_each_model_and_file_by_itself() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"mlscale-name": ""}, {"mlscale-revision": "0123456789"}, {"team": "other"}, {"team": ""}],
+)
+def test_a_model_gets_its_labels_again(changed: dict[str, str]) -> None:
+    """Without ours it would be in no list of the deployment's any more; what others add to it is no matter."""
+    raw = There(ONE).raw
+    (name, model), *_ = raw.models.items()
+    labels = {key: value for key, value in {**model["labels"], "theirs": "yes", **changed}.items() if value}
+
+    found = translate.deployment(REVIEWS, replace(raw, models={name: {**model, "labels": labels}}))
+
+    (configure,) = steps(ONE, found)
+    assert isinstance(configure.payload, Configure)
+    assert configure.payload.models == (name,)
+
+
 def test_an_endpoint_becomes_ours_in_one_step() -> None:
     """By its labels."""
     assert translate.adoption(REVIEWS, {"team": "search"}) == (
@@ -856,7 +874,13 @@ def test_a_serving_endpoint_is_read_whole() -> None:
         labels={"team": "search", "project": "reviews-2"},
         settings=ONE.settings,
         auxiliaries=ONE.auxiliaries,
-        facts={"there": "yes", "marked": revision.id, "watched": "yes", "models": f"reviews-{revision.id}"},
+        facts={
+            "there": "yes",
+            "marked": revision.id,
+            "labelled": "yes",
+            "watched": "yes",
+            "models": f"reviews-{revision.id}",
+        },
         phase=Phase.STEADY,
         reason="",
         pending=None,

@@ -137,6 +137,18 @@ def _empty_dashboard(project: Project) -> None:
     project.by_hand(dashboards.DashboardsServiceClient).update_dashboard({"dashboard": found})
 
 
+def _change_model(*paths: str, **fields: Any) -> Callable[[Project], None]:
+    """Return what changes fields of the one Model; a path without a field empties it."""
+
+    def by_hand(project: Project) -> None:
+        client = project.by_hand(vx.ModelServiceClient)
+        (model,) = client.list_models(parent=PARENT)
+        wanted = {"model": {"name": model.name, **fields}, "update_mask": {"paths": list(paths or fields)}}
+        client.update_model(wanted)
+
+    return by_hand
+
+
 def _another_machine(project: Project) -> None:
     """Deploy the same Model from another machine, give it the traffic, and take ours off."""
     (ours,) = the_endpoint(project).deployed_models
@@ -217,6 +229,11 @@ BY_HAND: dict[str, tuple[Callable[[Project], None], Sequence[str]]] = {
         _update(predict_request_response_logging_config={}),
         ["vertex.request_logging: None -> 10% to bq://acme-ml.serving.requests"],
     ),
+    "a Model's label is changed": (
+        _change_model(labels={"mlscale-name": "reviews", "team": "other"}),
+        ["endpoint/configure"],
+    ),
+    "a Model's labels are taken away": (_change_model("labels"), ["endpoint/configure"]),
     "another model beside it": (
         _another_model,
         [f"revision {REVISION}: stable 50% -> stable 100%", "revision 14cbcbd3a8: candidate 50% -> None"],
@@ -243,14 +260,18 @@ def test_what_others_change_is_shown_and_put_right(deployed: Project, case: str)
 @pytest.mark.parametrize(
     ("by_hand", "shown"),
     [
+        (_change_model("description"), ["model.framework: custom -> sklearn"]),
         (_another_machine, ["endpoint.machine: n1-highmem-4 -> n1-standard-4, n2-standard-4", CPU]),
         (_undeploy, ["endpoint.replicas: 0 -> 2 to 10", "model.framework: None -> sklearn"]),
         (_delete_endpoint, ["labels.team: None -> search", *ALARMS, SHOWN]),
     ],
-    ids=["another machine", "no model", "no endpoint"],
+    ids=["a Model's description", "another machine", "no model", "no endpoint"],
 )
 def test_what_serves_is_put_right(deployed: Project, by_hand: Callable[[Project], None], shown: Sequence[str]) -> None:
-    """Another deployment of the Model, or one of which a part is gone, is shown; what was asked serves again."""
+    """A Model without its facts, another deployment of it, or one of which a part is gone: what was asked serves again.
+
+    A plan shows what is otherwise.
+    """
     before = deployed.table()
     by_hand(deployed)
 

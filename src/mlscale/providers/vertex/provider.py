@@ -194,7 +194,7 @@ class Vertex:
             case Upload():
                 return self._is_uploaded(payload)
             case MakeModel():
-                return reading.has_model(client, identity, str(payload.request["model_id"]))
+                return reading.model_calls(client, identity, payload.request) == ()
             case MakeEndpoint():
                 return reading.has_endpoint(client, identity)
             case Deploy():
@@ -374,8 +374,16 @@ class Vertex:
     def _made(self, payload: MakeModel | MakeEndpoint) -> Outcome:
         """Begin to make something; where a run that was cut off has begun to, wait until it is there.
 
+        A Model that is there, and of which somebody changed what may be changed, gets that again.
+
         While it is being made, Google says both that it is not there and that it can't be made again.
         """
+        if isinstance(payload, MakeModel):
+            mended = reading.model_calls(self._client, payload.identity, payload.request)
+            if mended is not None:
+                for call in mended:
+                    self._client.change(call)
+                return DONE
         operation = self._client.create(_call(payload))
         return Outcome(Work.RUNNING, operation or APPEARS, "" if operation else "another run has begun to make it")
 
@@ -454,7 +462,9 @@ class Vertex:
         return DONE if mutation is None else Outcome(Work.RUNNING, self._client.begin(mutation))
 
     def _settings(self, payload: Configure) -> Sequence[Call]:
-        return reading.settings_calls(self._client, payload.identity, payload.labels, payload.request_logging)
+        return reading.settings_calls(
+            self._client, payload.identity, payload.labels, payload.request_logging, payload.models
+        )
 
     def _mutation(self, payload: Configure | Resize) -> Call | None:
         """Return the call that gives a deployed model its bounds and targets; None where it has them."""

@@ -27,16 +27,29 @@ def model_of(client: Client, identity: Identity, model: str) -> dict[str, Any] |
     return client.find("model", "get_model", name=f"{requests.parent_of(identity)}/models/{model}")
 
 
-def has_model(client: Client, identity: Identity, model: str) -> bool:
-    """Return whether a Model is there and ours.
+def model_calls(client: Client, identity: Identity, request: Mapping[str, Any]) -> tuple[Call, ...] | None:
+    """Return the calls that give a Model the labels and the description of its `request`; None where it isn't there.
+
+    Nothing else of a Model can be changed, by whomever.
 
     Raises:
         NotOurs: it is somebody else's.
     """
+    model, asked = str(request["model_id"]), request["model"]
     found = model_of(client, identity, model)
-    if found is not None:
-        refuse_others("model", model, identity.name, found.get("labels", {}))
-    return found is not None
+    if found is None:
+        return None
+    have = found.get("labels", {})
+    refuse_others("model", model, identity.name, have)
+    labels = {**have, **asked["labels"]}
+    if labels == have and found.get("description", "") == asked["description"]:
+        return ()
+    return (_update_model(found, labels=labels, description=asked["description"]),)
+
+
+def _update_model(model: Mapping[str, Any], **fields: Any) -> Call:
+    request = {"model": {"name": model["name"], **fields}, "update_mask": {"paths": sorted(fields)}}
+    return Call("model", "update_model", request)
 
 
 def has_endpoint(client: Client, identity: Identity) -> bool:
@@ -232,9 +245,11 @@ def series_of(client: Client, request: Mapping[str, Any]) -> list[dict[str, Any]
 
 
 def settings_calls(
-    client: Client, identity: Identity, labels: Mapping[str, str], request_logging: str
+    client: Client, identity: Identity, labels: Mapping[str, str], request_logging: str, models: Sequence[str]
 ) -> tuple[Call, ...]:
     """Return the calls that give the endpoint `labels` and its logging, and its Models the labels of everybody.
+
+    Those of `models`, by their id, are its own even where they have lost their labels: they are deployed there.
 
     What one call changes of the endpoint, another would be refused for: its etag is another one then.
     """
@@ -246,12 +261,15 @@ def settings_calls(
     stale = {each for each in asked if each in have and each not in labels}
     calls = []
     shared = {key: value for key, value in labels.items() if key == requests.NAME or key not in requests.OWN}
-    for model in our_models(client, identity).values():
+    found = our_models(client, identity)
+    found |= {each: model for each in models if each not in found and (model := model_of(client, identity, each))}
+    for key, model in found.items():
         its = model.get("labels", {})
-        wanted = {key: value for key, value in its.items() if key not in stale} | shared
+        revision = requests.revision_in(identity.name, key)
+        ours = requests.model_labels(identity.name, revision, shared) if revision else shared
+        wanted = {key: value for key, value in its.items() if key not in stale} | ours
         if wanted != its:
-            request = {"model": {"name": model["name"], "labels": wanted}, "update_mask": {"paths": ["labels"]}}
-            calls.append(Call("model", "update_model", request))
+            calls.append(_update_model(model, labels=wanted))
     wanted = {key: value for key, value in have.items() if key not in stale} | dict(labels)
     changed: dict[str, Any] = {}
     said = requests.asked_text(labels)
@@ -312,11 +330,7 @@ def adoption_calls(client: Client, identity: Identity, labels: Mapping[str, str]
     for each in endpoint.get("deployed_models", ()):
         model = model_of(client, identity, last(each["model"]))
         if model is not None:
-            request = {
-                "model": {"name": model["name"], "labels": {**model.get("labels", {}), **shared}},
-                "update_mask": {"paths": ["labels"]},
-            }
-            calls.append(Call("model", "update_model", request))
+            calls.append(_update_model(model, labels={**model.get("labels", {}), **shared}))
     said = requests.asked_text(shared)
     return (*calls, update_endpoint(endpoint, labels={**have, **shared}, description=said))
 

@@ -103,7 +103,7 @@ def model(asked: Deployment, revision: Revision, uploads: str) -> dict[str, Any]
         "display_name": model_id(name, revision.id),
         "description": facts_text(content),
         "container_spec": container,
-        "labels": {**our_labels(asked), REVISION: revision.id},
+        "labels": model_labels(name, revision.id, asked.labels),
     }
     if folder := upload_folder(name, content, uploads):
         made["artifact_uri"] = folder
@@ -188,6 +188,11 @@ def deploy(
 def our_labels(asked: Deployment) -> dict[str, str]:
     """Return the labels that each of our resources has: whose it is, and the user's own."""
     return {NAME: asked.identity.name, **asked.labels}
+
+
+def model_labels(name: str, revision: str, labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels of a revision's Model: whose it is, the user's own `labels`, and which revision it is."""
+    return {NAME: name, **labels, REVISION: revision}
 
 
 def endpoint_labels(asked: Deployment, revision: str, *, was_watched: bool = False) -> dict[str, str]:

@@ -132,13 +132,17 @@ class Undeploy:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Change in place what is no part of a revision: labels, logging, and bounds and targets of the stable one."""
+    """Change in place what is no part of a revision: labels, logging, and bounds and targets of the stable one.
+
+    `models` are the ids of Models that are the deployment's, whatever their labels say.
+    """
 
     identity: Identity
     deployed_id: str
     scaling: Scaling
     labels: Mapping[str, str]
     request_logging: str = ""
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,13 +285,17 @@ def _found(asked: Deployment, seen: Deployment, revision: Revision) -> ServedRev
 
 
 def _id_of(asked: Deployment, seen: Deployment | None, revision: Revision) -> str:
-    """Return the id of a deployment that is to be made, or is there: by the revision, and by the account if need be."""
+    """Return the id of a deployment that is to be made, or is there: by the revision, and by the account if need be.
+
+    Where the Model has lost what tells its revision it is there under one of these, and stays.
+    """
     found = _found(asked, seen, revision) if seen else None
     if found:
         return found.metric_dimension
-    plain = requests.deployed_id(revision.id)
+    plain, own = requests.deployed_id(revision.id), requests.deployed_id(revision.id, _account(asked))
     taken = {each.metric_dimension for each in seen.revisions} if seen else ()
-    return requests.deployed_id(revision.id, _account(asked)) if plain in taken else plain
+    is_same = seen is not None and _account(asked) == _account(seen)
+    return own if (own if is_same else plain) in taken else plain
 
 
 def _takeover(
@@ -507,7 +515,8 @@ def _settings(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]
     different = _changed(asked, seen, ("labels.", f"{asked.identity.provider}.request_logging", *scaled))
     was_watched = seen.facts.get("watched") == "yes"
     revision = served.revision.id
-    if seen.facts.get("marked") == revision and (was_watched or not asked.auxiliaries) and not different:
+    is_marked = seen.facts.get("marked") == revision and seen.facts.get("labelled") == "yes"
+    if is_marked and (was_watched or not asked.auxiliaries) and not different:
         return
     payload = Configure(
         asked.identity,
@@ -515,6 +524,7 @@ def _settings(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]
         asked.scaling,
         requests.endpoint_labels(asked, revision, was_watched=was_watched),
         asked.settings.get("request_logging", ""),
+        tuple(seen.facts.get("models", "").split()),
     )
     yield Step("endpoint/configure", StepKind.UPDATE, "endpoint settings", payload, after=after, changes=different)
 
@@ -624,17 +634,18 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
     deployed = {each["id"]: each for each in endpoint.get("deployed_models", ())}
     own = deployed.get(stable.metric_dimension, {}) if stable else {}
     dedicated = own.get("dedicated_resources", {})
-    asked = requests.asked_labels(endpoint.get("description", ""))
+    ours = {key: labels[key] for key in requests.asked_labels(endpoint.get("description", "")) if key in labels}
     return Deployment(
         identity=identity,
         revisions=revisions,
         scaling=scaling.scaling_of(dedicated) if dedicated else Scaling(0, 0),
-        labels={key: labels[key] for key in asked if key in labels},
+        labels=ours,
         settings=_settings_of(endpoint, own),
         auxiliaries=watching.auxiliaries_of(identity, raw.policies, raw.dashboard),
         facts={
             "there": "yes",
             "marked": labels.get(requests.REVISION, ""),
+            "labelled": "yes" if _are_labelled(identity, raw.models, ours) else "no",
             "watched": labels.get(requests.WATCHED, "no"),
             "models": " ".join(sorted(raw.models)),
             **_tried_facts(endpoint, stable),
@@ -644,6 +655,15 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
         pending=pending,
         address=f"https://{_host_of(identity, endpoint)}/v1/{requests.endpoint_of(identity)}",
         spec_hash=labels.get(requests.SPEC_HASH, ""),
+    )
+
+
+def _are_labelled(identity: Identity, models: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> bool:
+    """Return whether each Model that we made has the labels by which it is found, and those of the endpoint."""
+    made = {key: revision for key in models if (revision := requests.revision_in(identity.name, key))}
+    return all(
+        requests.model_labels(identity.name, revision, labels).items() <= models[key].get("labels", {}).items()
+        for key, revision in made.items()
     )
 
 
