@@ -302,7 +302,8 @@ class SageMaker:
         if serving is None:
             return ()
         queries = counting.metric_queries(identity.name, list(serving.revisions), serving.kind, slow_over_ms)
-        return counting.rows(self._metric_data(queries, serving, start, end), list(serving.revisions.values()))
+        results = self._metric_data(queries, serving, start, end)
+        return tuple(counting.rows(results, list(serving.revisions.values())))
 
     def points(self, identity: Identity, expressions: Sequence[str], start: datetime, end: datetime) -> Sequence[Point]:
         """Return what expressions of metric math give for each variant, by what it serves now."""
@@ -311,7 +312,7 @@ class SageMaker:
             return ()
         queries = counting.expression_queries(identity.name, list(serving.revisions), expressions)
         results = self._metric_data(queries, serving, start, end)
-        return counting.points(results, list(serving.revisions.values()), expressions)
+        return tuple(counting.points(results, list(serving.revisions.values()), expressions))
 
     def _metric_data(
         self, queries: Sequence[Mapping[str, Any]], serving: reading.Served, start: datetime, end: datetime
