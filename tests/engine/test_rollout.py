@@ -434,6 +434,46 @@ def test_a_wish_that_nobody_obeys_is_told(ready: Engine) -> None:
     assert [each.wish for each in rollouts.requests(ready.store, "reviews")] == [Wish.PAUSE]
 
 
+@pytest.mark.parametrize(("what", "serving"), [(Wish.ABORT, STABLE), (Wish.PROMOTE_FULL, TAKEN)])
+def test_a_wish_that_ends_a_rollout_is_done_when_it_has(
+    ready: Engine, what: Wish, serving: tuple[str, str, int]
+) -> None:
+    """Taken up is not enough; and where whoever took it up is gone, whoever wished for it does it."""
+    ready.put(1000)
+    lease = acquire(ready.store, "reviews", command="mlscale rollout --auto", run_id="1", clock=ready.clock)
+
+    class Leaving(MovedClock):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            if len(self.slept) == 1:
+                found = rollout.last(ready.session())
+                rollouts.save(ready.store, "reviews", found.model_copy(update={"obeyed": 1}))
+            if len(self.slept) == 3:
+                lease.release()
+
+    ready.clock = Leaving()
+
+    found = ready.wish(what)
+
+    assert not found.is_live
+    assert ready.clock.passed_s >= 3
+    assert ready.serving() == [serving]
+
+
+def test_a_wish_that_goes_on_elsewhere_is_waited_for_as_long_as_the_user_says(ready: Engine) -> None:
+    """Then the exit code is 8, and it goes on."""
+    ready.put(1000)
+    with acquire(ready.store, "reviews", command="mlscale rollout --auto", run_id="1", clock=ready.clock):
+        found = rollout.last(ready.session())
+        rollouts.save(ready.store, "reviews", found.model_copy(update={"obeyed": 1}))
+
+        ways = replace(ready.ways(), options=ApplyOptions("mlscale rollout abort", timeout_s=200.0))
+        with pytest.raises(TimedOut, match="the time is over"):
+            rollout.wish(ready.session(), Wish.ABORT, ways)
+
+    assert 200 <= ready.clock.passed_s < 210
+
+
 def test_the_capacity_of_the_candidate_follows_its_share(ready: Engine) -> None:
     """Of four replicas, one for ten percent."""
     ready.write("two", spec=CANARY)

@@ -35,7 +35,7 @@ from mlscale.spec.resolve import shares_of
 from mlscale.state import rollouts
 from mlscale.state.journal import new_run_id
 from mlscale.state.lease import Held, holder
-from mlscale.state.rollouts import OUTRANKING, Moment, Phase, Request, Rollout, Wish
+from mlscale.state.rollouts import ENDING, OUTRANKING, Moment, Phase, Request, Rollout, Wish
 
 HEED_EVERY_S = 3.0
 """How often the driver of a rollout looks for wishes; DESIGN 6 gives it ten seconds to obey one."""
@@ -111,26 +111,35 @@ def drive(session: Session, ways: Ways) -> Rollout:
 def wish(session: Session, what: Wish, ways: Ways) -> Rollout:
     """Have a wish fulfilled: by whoever drives the rollout, or else here, under the lease.
 
+    One that ends the rollout is waited for until it has ended, the others until they are taken up.
+
     Raises:
         UsageError: no rollout goes on.
         RolledBack: an abort was wished for; never raised for it.
-        TimedOut: a promotion lacks evidence, or whoever drives does not obey.
+        TimedOut: a promotion lacks evidence, or whoever drives does not obey; or our own time is over.
         MlscaleError: as `apply`.
     """
     clock, store, name = session.world.clock, session.store, session.identity.name
-    live(session)
+    rollout_id = live(session).id
     asked = rollouts.request(store, name, what, whose(), clock.now())
-    limit = clock.monotonic() + OBEYED_WITHIN_S
+    begun, timeout = clock.monotonic(), ways.options.timeout_s
     while True:
         try:
             with _driving(session, ways) as driver:
                 return driver.obey(asked)
         except LeaseHeld:
-            found = rollouts.current(store, name)
-            if found is not None and found.obeyed >= asked.number:
+            found = last(session, rollout_id)
+            is_obeyed = found.obeyed >= asked.number
+            if not found.is_live or (is_obeyed and what not in ENDING):
                 return found
+            spent = clock.monotonic() - begun
+            if timeout is not None and spent >= timeout:
+                why = f"the rollout is {found.phase.value.replace('_', ' ')}"
+                raise TimedOut(
+                    "the time is over", why=why, hint="mlscale rollout status tells when it is done"
+                ) from None
             owner = holder(store, name)
-            if clock.monotonic() >= limit:
+            if not is_obeyed and spent >= OBEYED_WITHIN_S:
                 why = f"{owner.command} on {owner.host} holds the lease" if owner else "the lease changes hands"
                 raise TimedOut(
                     "nobody obeyed in time", why=why, hint="mlscale rollout status tells when it is done"
@@ -275,10 +284,13 @@ class _Driver:
     def obey(self, request: Request) -> Rollout:
         """Obey what is wished for, up to `request`; nobody else does."""
         found = rollouts.current(self._session.store, self._name)
-        if found is None or not found.is_live or found.obeyed >= request.number:
+        if found is None or not found.is_live:
             return found or self._now
         self._rollout = found
-        self._heed(None, at_once=True)
+        if found.obeyed < request.number:
+            self._heed(None, at_once=True)
+        elif request.wish in ENDING:  # whoever had begun to is gone
+            self._obey(request, None)
         return self._now
 
     @property

@@ -130,6 +130,9 @@ class Wish(StrEnum):
     REPLACE = "replace"
 
 
+ENDING = frozenset({Wish.ABORT, Wish.PROMOTE_FULL})
+"""What a rollout has ended after, and with it whoever wished for it is done."""
+
 OUTRANKING = frozenset({Wish.ABORT, Wish.REPLACE})
 """What is obeyed before everything else, in the middle of a step as well."""
 
