@@ -406,6 +406,30 @@ def test_each_step_of_a_takeover_waits_for_what_it_needs() -> None:
     }
 
 
+def test_in_a_network_the_old_revision_goes_before_the_new_one_is_deployed() -> None:
+    """An endpoint there holds one model: all that can be ready before is, and consent is asked for."""
+    one, two = (replace(each, settings={**each.settings, "network": NETWORK}) for each in (ONE, TWO))
+
+    found = translate.steps(two, There(one, available=4).seen, AT_ONCE, UPLOADS)
+
+    assert afters(found) == {
+        "two/upload": [],
+        "two/model": ["two/upload"],
+        "one/undeploy": ["two/model"],
+        "two/deploy": ["two/model", "one/undeploy"],
+        "two/wait": ["two/deploy"],
+        "two/shift": ["two/wait"],
+        "endpoint/configure": ["two/shift"],
+    }
+    assert [named(each.key) for each in found if each.interrupts] == ["one/undeploy"]
+    deploy = step(found, "/deploy").payload
+    assert isinstance(deploy, Deploy)
+    assert deploy.requests[0] == requests.deploy(
+        two, two.revisions[0].revision, "n1-standard-4", deployed_id=TWOS, least=4, split={requests.NEW: 100}
+    )
+    assert keys(one, There(two).seen) == ["one/upload", "one/model", "two/undeploy", *MADE[3:], "endpoint/configure"]
+
+
 def test_without_a_bake_the_old_revision_goes_after_the_shift() -> None:
     """At once, but not before."""
     found = afters(steps(TWO, There(ONE).seen))

@@ -84,9 +84,8 @@ def test_other_endpoints_live_as_they_were_read_and_found_good(whole: Project, g
     life = Life(whole, golden)
 
     life.calls(f"{kind}_deploy", "deploy", "--env", kind)
-    if kind != "private":
-        whole.new_version(2)
-        life.calls(f"{kind}_update", "deploy", "--env", kind)
+    whole.new_version(2)
+    life.calls(f"{kind}_update", "deploy", "--env", kind, "--yes")
     life.calls(f"{kind}_destroy", "destroy", "--env", kind, "--yes")
 
     assert _left(whole) == {}

@@ -441,3 +441,23 @@ def test_an_operation_that_somebody_began_is_waited_for(serving: Project) -> Non
     assert ended.code == 0, ended.stderr
     assert is_steady(serving)
     assert [share for share, _ in split(serving)] == [100]
+
+
+def test_an_update_in_a_network_interrupts_and_is_put_back(project: Project) -> None:
+    """An endpoint there holds one model, so the old one goes first, if that is consented to; a failure puts it back."""
+    words = ("deploy", "--env", "private")
+    project.good(*words)
+    before = project.table()
+    project.new_version(2)
+
+    refused = project.run(*words)
+    project.double.post("script", endpoint="reviews-private", on="deploy", outcome="fail", reason="server", lines=LINES)
+    failed = project.run(*words, "--yes")
+
+    assert (refused.code, "it interrupts requests" in refused.stderr) == (2, True), refused.stderr
+    assert (failed.code, "serves, as before" in failed.stderr) == (4, True), failed.stderr
+    assert project.table() == before
+    project.good(*words, "--yes")
+    (new,) = project.double.get("resources")["endpoints"]["reviews-private"]["deployed_models"].values()
+    assert new["display_name"] != "reviews-private-c15debc09f"
+    assert is_steady(project, *words[1:])

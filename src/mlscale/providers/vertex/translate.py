@@ -267,7 +267,8 @@ def _planned(
         else _takeover(asked, there, rollout, uploads, after)
     )
     yield from moved
-    settled = _keys(each for each in moved if isinstance(each.payload, Undeploy)) or _keys(moved[-1:]) or after
+    waited_for = {key for each in moved for key in each.after}
+    settled = tuple(key for key in _keys(moved) if key not in waited_for) or after
     settings = list(_settings(asked, there, settled))
     yield from settings
     # Where there is something to watch is written on the endpoint first: what is made after that is found again.
@@ -331,9 +332,12 @@ def _takeover(
     # The way back is gone at once: what is stable was made for all traffic, and what it leaves may be broken.
     is_back = found is not None and found.role is Role.STABLE
     least = asked.scaling.min if is_back else starting_replicas(asked.scaling, seen)
-    if found is None:
-        beside = seen.revisions if seen else ()
-        made += _new_revision(asked, seen, revision, uploads, least, (*after, *_keys(made)), beside=beside)
+    others = seen.revisions if seen else ()
+    if found is None and others and asked.settings.get("network"):
+        made += _replaced(asked, seen, revision, uploads, least, after)
+        others = ()
+    elif found is None:
+        made += _new_revision(asked, seen, revision, uploads, least, (*after, *_keys(made)), beside=others)
     elif found.live and found.live.desired < least and not is_back:
         made.append(_resize(asked, revision, deployed_id, least, after))
     yield from made
@@ -344,7 +348,30 @@ def _takeover(
         payload = Bake(identity, revision.id, deployed_id, rollout.bake_time)
         last = f"{revision.id}/bake"
         yield Step(last, StepKind.WAIT, label, payload, (f"{revision.id}/shift",), expected=rollout.bake_time)
-    yield from _drops(asked, seen, (deployed_id,), (last,))
+    if others:
+        yield from _drops(asked, seen, (deployed_id,), (last,))
+
+
+def _replaced(
+    asked: Deployment,
+    seen: Deployment | None,
+    revision: Revision,
+    uploads: str,
+    least: int,
+    after: tuple[str, ...],
+) -> Iterator[Step[object]]:
+    """Yield the steps that put a revision in the place of what is there: an endpoint in a network holds one model.
+
+    Nobody answers in between, so all that can be ready before is.
+    """
+    *ready, deploy = _new_revision(asked, seen, revision, uploads, least, after, beside=())
+    drops = [
+        replace(each, interrupts=True)
+        for each in _drops(asked, seen, (_id_of(asked, seen, revision),), (*after, *_keys(ready[-1:])))
+    ]
+    yield from ready
+    yield from drops
+    yield replace(deploy, after=(*deploy.after, *_keys(drops)))
 
 
 def _trial(asked: Deployment, seen: Deployment, uploads: str, after: tuple[str, ...]) -> Iterator[Step[object]]:
@@ -474,7 +501,7 @@ def _new_revision(
         requests.deploy(asked, revision, machine, deployed_id=new, least=least, split=shares)
         for machine in content.machine
     )
-    scaled = () if beside else ("endpoint.replicas", "endpoint.autoscaling")
+    scaled = () if seen and seen.revisions else ("endpoint.replicas", "endpoint.autoscaling")
     account = (f"{identity.provider}.service_account",) if seen else ()  # a new endpoint tells its settings
     made.append(
         Step(
