@@ -81,6 +81,27 @@ def test_a_failing_candidate_is_taken_back(ready: Engine) -> None:
     assert found.ended_at - found.began_at <= timedelta(minutes=5)
 
 
+def test_what_breaks_only_at_a_larger_share_is_soon_seen_there(ready: Engine) -> None:
+    """Half an hour of what was good at ten percent does not outweigh it."""
+    ready.write("two", spec=CANARY.replace("interval: 5m", "interval: 30m"))
+    ready.provider.per_minute = 900
+
+    def meanwhile(key: str) -> None:
+        found = rollouts.current(ready.store, "reviews")
+        if key.endswith("/share") and found and found.share == 1000:
+            ready.provider.bad[artifact("two")] = 500
+
+    ready.provider.meanwhile = meanwhile
+    with pytest.raises(RolledBack):
+        ready.drive()
+
+    found = rollouts.current(ready.store, "reviews")
+    assert found is not None
+    (moved,) = [each.at for each in found.history if each.what == "shifted" and each.share == 5000]
+    assert found.ended_at is not None
+    assert found.ended_at - moved <= timedelta(minutes=4)
+
+
 @pytest.mark.parametrize(("per_minute", "silent"), [(0, False), (6000, True)], ids=["no traffic", "no metrics"])
 def test_without_data_nothing_is_promoted(ready: Engine, per_minute: int, silent: bool) -> None:  # noqa: FBT001
     """It holds when the deadline is over, with exit code 8, and says what is missing."""

@@ -12,9 +12,12 @@ from mlscale.engine.own_metrics import WINDOW, Minute
 from mlscale.engine.session import Session
 from mlscale.errors import MlscaleError, Unsupported
 from mlscale.providers.contract import BadOfAll, Metrics
-from mlscale.rollout.judge import ERROR_RATE, LATENCY, Counts, Judge, MetricRule, Outcome, Verdict, Window
+from mlscale.rollout.judge import ERROR_RATE, LATENCY, Counts, Judge, MetricRule, Outcome, Verdict, Window, worst
 from mlscale.spec.model import Analysis, Comparison
 from mlscale.state.rollouts import Counted, Judged, Rollout
+
+LATER_PART = 0.2
+"""What of the false alarms the tests of the shares after the first have."""
 
 NOTHING = Minute()
 _PERCENT = 100
@@ -47,9 +50,10 @@ def rules_of(analysis: Analysis) -> Sequence[MetricRule]:
     return rules
 
 
-def judge_of(analysis: Analysis) -> Judge:
-    """Return a judge that has seen nothing yet."""
-    return Judge(rules_of(analysis), false_alarm=analysis.false_alarm / _PERCENT, min_requests=analysis.min_requests)
+def judge_of(analysis: Analysis, part: float = 1.0) -> Judge:
+    """Return a judge that has seen nothing yet, and may have `part` of the false alarms."""
+    false_alarm = part * analysis.false_alarm / _PERCENT
+    return Judge(rules_of(analysis), false_alarm=false_alarm, min_requests=analysis.min_requests)
 
 
 def seen(session: Session, rollout: Rollout, now: datetime, urgent: Callable[[], bool] = never) -> Evidence:
@@ -71,14 +75,35 @@ def seen(session: Session, rollout: Rollout, now: datetime, urgent: Callable[[],
         why = error.why or error.what
         failed = tuple(Judged(metric=rule.name, outcome=Outcome.ERROR.value, why=why) for rule in rules)
         return Evidence(rollout.windows, failed, Outcome.ERROR.value)
-    judge = judge_of(analysis)
+    by_name = {rule.name: rule for rule in rules}
+    verdicts = verdicts_of(rollout, analysis, windows)
+    judged = tuple(_judged(each, by_name[each.metric]) for each in verdicts)
+    return Evidence(windows, judged, worst(verdicts).outcome.value)
+
+
+def verdicts_of(rollout: Rollout, analysis: Analysis, windows: Sequence[Counted]) -> Sequence[Verdict]:
+    """Return what each metric shows by all windows; or, where it fails by those at the present share alone, that.
+
+    What breaks only at a larger share would else be outweighed for long by what went well before. All shares after the
+    first have `LATER_PART` of the false alarms, in equal parts; the chance that any of the tests stops a healthy
+    revision is still what was asked for.
+    """
+    later = len(rollout.shares) - 1
+    verdicts = _judge(judge_of(analysis, 1 - LATER_PART if later else 1.0), windows)
+    if rollout.step == 0 or rollout.step_at is None:
+        return verdicts
+    since = first_window(rollout.step_at)
+    here = _judge(judge_of(analysis, LATER_PART / later), [each for each in windows if each.start >= since])
+    failed = {each.metric: each for each in here if each.outcome is Outcome.FAIL}
+    return [failed.get(each.metric, each) for each in verdicts]
+
+
+def _judge(judge: Judge, windows: Sequence[Counted]) -> Sequence[Verdict]:
     for each in windows:
         judge.look(
             Window(each.start, each.end, _counts(each.baseline), _counts(each.candidate), failed=dict(each.failed))
         )
-    by_name = {rule.name: rule for rule in rules}
-    verdicts = tuple(_judged(each, by_name[each.metric]) for each in judge.verdicts())
-    return Evidence(windows, verdicts, judge.outcome.value)
+    return judge.verdicts()
 
 
 def _windows(session: Session, rollout: Rollout, now: datetime, urgent: Callable[[], bool]) -> tuple[Counted, ...]:
