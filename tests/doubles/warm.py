@@ -3,8 +3,9 @@
     python -m tests.doubles.warm [MODULE...]
 
 Requests and answers are lines of JSON on stdin and stdout. `{"begin": {"words": [...], "folder": "...",
-"environment": {...}}}` gives `{"pid": 1}`, a process that waits for `{"go": 1}`; `{"end": 1}` gives what came of it,
-`{"code": 0, "stdout": "...", "stderr": "..."}`, with the code -9 for one that was killed.
+"environment": {...}, "clock": ""}}` gives `{"pid": 1}`, a process that waits for `{"go": 1}`; `{"end": 1}` gives what
+came of it, `{"code": 0, "stdout": "...", "stderr": "..."}`, with the code -9 for one that was killed. Its clock is this
+machine's, or with the address of a double's control API that double's.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.doubles import double_clock
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_S = 120
@@ -62,9 +65,9 @@ class Warm:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def begin(self, words: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> Begun:
+    def begin(self, words: tuple[str, ...], folder: Path, environment: Mapping[str, str], *, clock: str = "") -> Begun:
         """Return a command that waits to be let go."""
-        asked = {"words": words, "folder": str(folder), "environment": dict(environment)}
+        asked = {"words": words, "folder": str(folder), "environment": dict(environment), "clock": clock}
         return Begun(self, self.ask(begin=asked)["pid"])
 
     def ask(self, **request: Any) -> Any:
@@ -161,6 +164,8 @@ def _forked(asked: Mapping[str, Any]) -> _Child:
     os.read(waiting, 2)
     signal.alarm(LONGEST_S)
     sys.argv = ["mlscale", *asked["words"]]
+    if clock := asked["clock"]:
+        sys.exit(double_clock.run(asked["words"], clock))
     from mlscale.cli.start import main as mlscale
 
     sys.exit(mlscale())

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("tests.e2e.rolling")
+
 
 @pytest.fixture(autouse=True)
 def no_orphans(tmp_path: Path) -> Iterator[None]:

@@ -32,6 +32,11 @@ class Double:
         self.address = address
 
     @property
+    def control(self) -> str:
+        """Return where the control API is."""
+        return self.address
+
+    @property
     def environment(self) -> Mapping[str, str]:
         """Return what a process needs to reach it, and nothing that leads elsewhere."""
         return {

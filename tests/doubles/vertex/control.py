@@ -163,10 +163,12 @@ def _move(application: Application, asked: Json) -> Json:
 def _metrics(application: Application, asked: Json) -> Json:
     region, endpoint = _endpoint(application, asked)
     deployed = deployments.of(endpoint, asked["deployed_model"])
+    deployed_id = deployed.id if deployed is not None else asked["deployed_model"]
     at = region.now() - asked.get("ago_s", 0.0)
     for name, values in asked["values"].items():
-        for value in values:
-            metrics.put_online(region, asked["endpoint"], deployed.id, name, [value], at, more=asked.get("labels", {}))
+        spread = name.endswith("latencies")
+        for each in [values] if spread else [[value] for value in values]:
+            metrics.put_online(region, asked["endpoint"], deployed_id, name, each, at, more=asked.get("labels", {}))
     return {}
 
 

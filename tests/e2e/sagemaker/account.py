@@ -13,9 +13,12 @@ from typing import Any
 
 import yaml
 
+from mlscale.deployment import Role
+from mlscale.providers.sagemaker import counting as sagemaker
 from tests.conftest import GOLDEN
 from tests.doubles.aws import Double
 from tests.doubles.warm import Begun, Ended, Warm
+from tests.e2e.answered import MINUTES, Answered
 
 BUCKET = "mlscale-workspace"
 NOTES = ("team/journal/", "team/leases/", "team/rollouts/")
@@ -53,6 +56,11 @@ class Account:
     folder: Path
 
     @property
+    def metrics_lag_s(self) -> float:
+        """Return how late metrics may be."""
+        return sagemaker.LAG.total_seconds()
+
+    @property
     def environment(self) -> Mapping[str, str]:
         """Return the whole environment of a command."""
         mine = {"HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder), "NO_COLOR": "1", "COLUMNS": "80"}
@@ -65,6 +73,12 @@ class Account:
     def run(self, *words: str, **variables: str) -> Ended:
         """Return what came of a command."""
         begun = self.begin(*words, **variables)
+        begun.go()
+        return begun.end()
+
+    def timed(self, *words: str) -> Ended:
+        """Return what came of a command on the double's clock, which its waiting moves on."""
+        begun = self.warm.begin(words, self.folder, self.environment, clock=self.double.control)
         begun.go()
         return begun.end()
 
@@ -124,6 +138,32 @@ class Account:
         """Return the endpoint as it is."""
         found: Mapping[str, Any] = self.double.get("resources")["endpoints"]["reviews"]
         return found
+
+    def serving(self) -> Mapping[str, int]:
+        """Return how many percent of the traffic each revision gets."""
+        variants = self.endpoint()["variants"].values()
+        whole = sum(each["weight"] for each in variants)
+        return {each["model"].split("-")[1]: round(100 * each["weight"] / whole) for each in variants}
+
+    def asked(self) -> str:
+        """Return the revision that the folder asks for, which is new."""
+        steps = json.loads(self.good("plan", "--output", "json").stdout)["plan"]["steps"]
+        (upload,) = (each["key"] for each in steps if each["key"].endswith("/upload"))
+        return str(upload.partition("/")[0])
+
+    def will_answer(self, role: Role, each: Answered) -> None:
+        """Have the stable revision, or the first candidate beside it, answer so for the next minutes."""
+        failed = [1.0] * each.errors + [0.0] * (each.requests - each.errors)
+        values = {
+            "Invocations": [1.0] * each.requests,
+            "Invocation5XXErrors": failed,
+            "InvocationModelErrors": failed,
+            "Invocation4XXErrors": [0.0] * each.requests,
+            "ModelLatency": [1000 * ms for ms in each.times_ms],
+        }
+        variant = "a" if role is Role.STABLE else "b"
+        for minute in range(MINUTES):
+            self.double.post("metrics", endpoint="reviews", variant=variant, values=values, ago_s=-60.0 * minute)
 
     def table(self) -> dict[str, list[str]]:
         """Return all that is there but the notes of runs: each kind, and each thing of it in one text.

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mlscale.deployment import Role
+from mlscale.providers.vertex import counting, requests
 from tests.conftest import GOLDEN
 from tests.doubles.vertex import Double
 from tests.doubles.warm import Warm
+from tests.e2e.answered import MINUTES, Answered
 from tests.e2e.sagemaker.account import KEPT_REVISIONS, QUICK_S, Account
 
 BUCKET = "mlscale-workspace"
@@ -27,6 +31,11 @@ TIMES = re.compile(r"_time$|^etag$|^name$")
 @dataclass(frozen=True, slots=True)
 class Project(Account):
     """A project with what the full spec needs, and a folder with that spec."""
+
+    @property
+    def metrics_lag_s(self) -> float:
+        """Return how late metrics may be."""
+        return counting.LAG.total_seconds()
 
     def by_hand(self, kind: Any) -> Any:
         """Return one of Google's clients, as somebody else has it who works on the same project."""
@@ -49,6 +58,26 @@ class Project(Account):
     def new_version(self, version: int) -> None:
         """Write another model, which makes another revision."""
         (self.folder / "model" / "model.joblib").write_text(f"version {version}")
+
+    def serving(self) -> Mapping[str, int]:
+        """Return how many percent of the traffic each revision gets."""
+        endpoint = self.endpoint()
+        models = {key: each["model"].rpartition("-")[2] for key, each in endpoint["deployed_models"].items()}
+        return {revision: endpoint["traffic_split"].get(key, 0) for key, revision in models.items()}
+
+    def will_answer(self, role: Role, each: Answered) -> None:
+        """Have the stable revision, or the candidate that is asked for, answer so for the next minutes."""
+        (stable,) = self.endpoint()["deployed_models"]
+        deployed = stable if role is Role.STABLE else requests.deployed_id(self.asked())
+        words = {"endpoint": "reviews", "deployed_model": deployed}
+        codes = (("200", each.requests - each.errors), ("500", each.errors))
+        for minute in range(MINUTES):
+            for code, count in codes:
+                values = {"response_count": [count]}
+                labels = {"response_code": code}
+                self.double.post("metrics", values=values, labels=labels, ago_s=-60.0 * minute, **words)
+            times = {"prediction_latencies": each.times_ms}
+            self.double.post("metrics", values=times, labels={"latency_type": "total"}, ago_s=-60.0 * minute, **words)
 
     def table(self) -> dict[str, list[str]]:
         """Return all that is there but operations and the notes of runs: each kind, each thing of it in one text."""
