@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+MINUTE = timedelta(minutes=1)
+
+
+def whole_minutes(start: datetime, until: datetime) -> tuple[datetime, datetime]:
+    """Return the first and the last moment of the whole minutes of the clock between two times."""
+    first, last = (at.replace(second=0, microsecond=0) for at in (start, until))
+    return (first if first == start else first + MINUTE), last
 
 
 class Clock(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from mlscale.clock import whole_minutes
 from mlscale.engine import own_metrics
 from mlscale.engine.outside import never
 from mlscale.engine.own_metrics import WINDOW, Minute
@@ -34,8 +35,7 @@ class Evidence:
 
 def first_window(at: datetime) -> datetime:
     """Return the start of the first whole minute after `at`: in the one before, traffic was shared otherwise."""
-    whole = at.replace(second=0, microsecond=0)
-    return whole if whole == at else whole + WINDOW
+    return whole_minutes(at, at)[0]
 
 
 def rules_of(analysis: Analysis) -> Sequence[MetricRule]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from mlscale.clock import MINUTE, whole_minutes
 from mlscale.deployment import Kind
 from mlscale.errors import ProviderFailed
 from mlscale.providers.contract import BadOfAll, Point
 
-MINUTE = timedelta(minutes=1)
 LAG = timedelta(minutes=2)
 """How long after a minute its values may still come. AWS names no time, and no real endpoint was asked."""
 
@@ -35,9 +35,7 @@ class Query:
 
 def minutes(start: datetime, end: datetime, now: datetime) -> tuple[datetime, datetime]:
     """Return the first and the last moment of the whole minutes in a time that are counted to their end `now`."""
-    first = start.replace(second=0, microsecond=0)
-    last = min(end, now - LAG).replace(second=0, microsecond=0)
-    return (first if first == start else first + MINUTE), last
+    return whole_minutes(start, min(end, now - LAG))
 
 
 def metric_queries(name: str, slots: Sequence[str], kind: Kind, slow_over_ms: float | None) -> list[dict[str, Any]]:

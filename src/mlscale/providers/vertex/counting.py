@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any
 
+from mlscale.clock import MINUTE, whole_minutes
 from mlscale.deployment import Identity
 from mlscale.providers.contract import BadOfAll
 from mlscale.providers.vertex.watching import time_series
 
-MINUTE = timedelta(minutes=1)
 LAG = timedelta(minutes=5)
 """How long after a minute its values may still come: sampled every 60 s, and a sample is seen 240 s later at most.
 
@@ -28,9 +28,7 @@ MODEL, CODE = "deployed_model_id", "response_code"
 
 def minutes(start: datetime, end: datetime, now: datetime) -> tuple[datetime, datetime]:
     """Return the first and the last moment of the whole minutes in a time that are counted to their end `now`."""
-    first = start.replace(second=0, microsecond=0)
-    last = min(end, now - LAG).replace(second=0, microsecond=0)
-    return (first if first == start else first + MINUTE), last
+    return whole_minutes(start, min(end, now - LAG))
 
 
 def answered(identity: Identity, first: datetime, last: datetime) -> dict[str, Any]:
