@@ -113,3 +113,21 @@ def _share(custom: Cli) -> object:
 def _ended(driver: subprocess.Popen[str]) -> int:
     driver.communicate(timeout=30)
     return driver.returncode
+
+
+def test_a_plain_deploy_takes_the_place_of_a_rollout_that_somebody_drives(custom: Cli) -> None:
+    """Who drives lets go with exit code 10, and what was deployed serves alone."""
+    assert custom.run("deploy", *words()).returncode == 0
+    handler = custom.folder / "inference.py"
+    text = handler.read_text()
+    handler.write_text(in_prediction("pass")(text))
+    driver = custom.start("rollout", "--auto", *words())
+    until(lambda: _share(custom) == 2000, within_s=60)
+    handler.write_text(in_prediction("return [{'species': 'other'}]")(text))
+
+    deployed = custom.run("deploy", *words()[2:])
+
+    assert deployed.returncode == 0, deployed.stderr
+    assert _ended(driver) == 10
+    seen = json.loads(custom.run("status", "--output", "json", *words()).stdout)
+    assert [each["share"] for each in seen["revisions"]] == [10000]

@@ -442,6 +442,21 @@ def test_a_deploy_of_another_revision_replaces_the_candidate_alone(ready: Engine
     assert ready.serving() == [("stable", "three", WHOLE)]
 
 
+def test_who_changes_something_else_is_let_go_to(ready: Engine) -> None:
+    """Where nobody drives, at once; where somebody does and is stuck, that is told."""
+    ready.put(1000)
+    rollout.let_go(ready.session(), ready.ways())
+    before = rollouts.requests(ready.store, "reviews")
+    with (
+        acquire(ready.store, "reviews", command="mlscale rollout --auto", run_id="1", clock=ready.clock),
+        pytest.raises(TimedOut),
+    ):
+        rollout.let_go(ready.session(), ready.ways())
+
+    assert before == []
+    assert [each.wish for each in rollouts.requests(ready.store, "reviews")] == [Wish.REPLACE]
+
+
 def test_a_wish_that_nobody_obeys_is_told(ready: Engine) -> None:
     """Whoever holds the lease may be stuck; the wish stays written down."""
     ready.put(1000)

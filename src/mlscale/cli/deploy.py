@@ -149,13 +149,17 @@ def _one(job: Job, wishes: Wishes) -> None:
 
 def _carried_out(job: Job, wishes: Wishes) -> tuple[Plan, Applied]:
     """Return what was carried out, and what came of it; a rollout by shares is gone to its end."""
-    from mlscale.cli.running import carry_out
+    from mlscale.cli.running import carry_out, under_way
     from mlscale.engine.plans import is_rollout
 
     if not is_rollout(job.session, job.plan.asked, job.plan.seen) and not (job.plan.asked and job.plan.asked.candidate):
+        if job.plan.seen and job.plan.seen.candidate:
+            from mlscale.engine.rollout import Ways, let_go
+
+            with under_way(job.session, wishes) as (run_options, progress, stop):
+                let_go(job.session, Ways(run_options, progress, stop))
         return carry_out(job.session, job.plan, wishes, again=job.again, next_command=job.next_command)
 
-    from mlscale.cli.running import under_way
     from mlscale.engine.apply import Applied
     from mlscale.engine.rollout import Ways, drive
     from mlscale.engine.session import status

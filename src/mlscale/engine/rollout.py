@@ -149,6 +149,28 @@ def wish(session: Session, what: Wish, ways: Ways) -> Rollout:
         clock.sleep(1.0)
 
 
+def let_go(session: Session, ways: Ways) -> None:
+    """Have whoever drives a rollout leave it to this process, whose change takes its place; at once if nobody does.
+
+    Raises:
+        TimedOut: nobody obeyed in time.
+    """
+    clock, store, name = session.world.clock, session.store, session.identity.name
+    found = rollouts.current(store, name)
+    if found is None or not found.is_live or holder(store, name) is None:
+        return
+    asked = rollouts.request(store, name, Wish.REPLACE, whose(), clock.now())
+    limit = clock.monotonic() + OBEYED_WITHIN_S
+    while (owner := holder(store, name)) and found and found.is_live and found.obeyed < asked.number:
+        if clock.monotonic() >= limit:
+            why = f"{owner.command} on {owner.host} holds the lease"
+            raise TimedOut("nobody obeyed in time", why=why, hint="mlscale rollout status tells when it is done")
+        if ways.stop.requested:
+            raise ways.stop.error("")
+        clock.sleep(1.0)
+        found = rollouts.current(store, name)
+
+
 def live(session: Session) -> Rollout:
     """Return the rollout that goes on.
 
