@@ -117,7 +117,7 @@ class There:
         sent = [asking.model(each) for each, _ in shares]
         cloud = Cloud()
         if self.watched:
-            converge(cloud, found.auxiliaries)
+            converge(cloud, found.auxiliaries, requests.our_labels(found))
         return Raw(
             endpoint={key: value for key, value in endpoint.items() if value},
             models={each["model_id"]: each["model"] for each in sent},
@@ -254,7 +254,12 @@ STATES: dict[str, tuple[Deployment, Deployment | None, Sequence[str]]] = {
         There(ONE).seen,
         ["endpoint/configure"],
     ),
-    "other labels": (RELABELLED, There(ONE).seen, ["endpoint/configure"]),
+    "other labels": (RELABELLED, There(ONE).seen, ["endpoint/configure", "endpoint/watch"]),
+    "other labels, and nothing that watches": (
+        replace(RELABELLED, auxiliaries=()),
+        There(UNWATCHED, watched=False).seen,
+        ["endpoint/configure"],
+    ),
     "other logging": (LOGGED, There(ONE).seen, ["endpoint/configure"]),
     "another account": (
         ELSEWHERE,
@@ -270,7 +275,7 @@ STATES: dict[str, tuple[Deployment, Deployment | None, Sequence[str]]] = {
     "there are no models any more, and other labels": (
         RELABELLED,
         There(ONE, []).seen,
-        [*MADE[1:], "endpoint/configure"],
+        [*MADE[1:], "endpoint/configure", "endpoint/watch"],
     ),
     "a candidate": (
         trying(TWO, 1000),
@@ -736,6 +741,19 @@ def test_a_model_gets_its_labels_again(changed: dict[str, str]) -> None:
     assert configure.payload.models == (name,)
 
 
+@pytest.mark.parametrize("changed", ["policies", "dashboard"])
+def test_what_watches_gets_its_labels_again(changed: str) -> None:
+    """Also where a run was cut off between the endpoint's labels and these."""
+    raw = There(ONE).raw
+    policies = [{**each, "user_labels": {**each["user_labels"], "team": "other"}} for each in raw.policies]
+    board = {**(raw.dashboard or {}), "labels": {"mlscale-name": "reviews"}}
+
+    found = replace(raw, policies=policies) if changed == "policies" else replace(raw, dashboard=board)
+
+    (watch,) = steps(ONE, translate.deployment(REVIEWS, found))
+    assert watch.payload == Watch(REVIEWS, ONE.auxiliaries, requests.our_labels(ONE))
+
+
 def test_an_endpoint_becomes_ours_in_one_step() -> None:
     """By its labels."""
     assert translate.adoption(REVIEWS, {"team": "search"}) == (
@@ -904,6 +922,7 @@ def test_a_serving_endpoint_is_read_whole() -> None:
             "labelled": "yes",
             "watched": "yes",
             "models": f"reviews-{revision.id}",
+            "watchers": "mlscale-name=reviews project=reviews-2 team=search",
         },
         phase=Phase.STEADY,
         reason="",

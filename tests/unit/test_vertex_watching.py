@@ -125,9 +125,9 @@ class Cloud:
         return bare, boards
 
 
-def calls(cloud: Cloud, asked: tuple[Auxiliary, ...]) -> tuple[Call, ...]:
+def calls(cloud: Cloud, asked: tuple[Auxiliary, ...], labels: Mapping[str, str] = LABELS) -> tuple[Call, ...]:
     """Return what is left to do."""
-    return watching.calls(REVIEWS, asked, list(cloud.policies.values()), list(cloud.dashboards.values()), LABELS)
+    return watching.calls(REVIEWS, asked, list(cloud.policies.values()), list(cloud.dashboards.values()), labels)
 
 
 def seen(cloud: Cloud) -> tuple[Auxiliary, ...]:
@@ -136,11 +136,11 @@ def seen(cloud: Cloud) -> tuple[Auxiliary, ...]:
     return watching.auxiliaries_of(REVIEWS, list(reversed(cloud.policies.values())), board)
 
 
-def converge(cloud: Cloud, asked: tuple[Auxiliary, ...]) -> None:
+def converge(cloud: Cloud, asked: tuple[Auxiliary, ...], labels: Mapping[str, str] = LABELS) -> None:
     """Make what is left to do, once: nothing may be left after it."""
-    for call in calls(cloud, asked):
+    for call in calls(cloud, asked, labels):
         cloud.apply(call)
-    assert calls(cloud, asked) == ()
+    assert calls(cloud, asked, labels) == ()
 
 
 def an_alarm(key: str, notify: str = "", **content: str) -> Auxiliary:

@@ -115,6 +115,10 @@ def _tell_nobody(policy: Any) -> None:
     del policy.notification_channels[:]
 
 
+def _relabel(policy: Any) -> None:
+    policy.user_labels["team"] = "other"
+
+
 def _delete_policy(key: str) -> Callable[[Project], None]:
     return lambda project: project.by_hand(monitoring.AlertPolicyServiceClient).delete_alert_policy(
         name=_policies(project)[key].name
@@ -222,6 +226,7 @@ BY_HAND: dict[str, tuple[Callable[[Project], None], Sequence[str]]] = {
         _change_policy("error_rate", _tell_nobody),
         [f"alarms.error_rate: above 1% -> above 1%, notify {CHANNEL}"],
     ),
+    "an alarm's label is changed": (_change_policy("error_rate", _relabel), ["endpoint/watch"]),
     "an alarm is deleted": (_delete_policy("no_invocations"), ALARMS[2:]),
     "the dashboard is deleted": (_delete_dashboard, [SHOWN]),
     "the dashboard is emptied": (_empty_dashboard, [SHOWN]),

@@ -427,9 +427,19 @@ class Vertex:
         return Outcome(Work.RUNNING, operation or "replicas", f"{available} of {least} replicas")
 
     def _baked(self, payload: Bake, operation: str) -> Outcome:
-        found = self._deployed(payload.identity, payload.deployed_id)
-        if found is None or translate.replicas_of(found) == 0:
-            why = f"revision {payload.revision} has no replica any more"
+        endpoint = reading.endpoint_of(self._client, payload.identity) or {}
+        found = reading.deployed(endpoint, payload.deployed_id)
+        split = _split(endpoint)
+        if found is None:
+            wrong = "is not on the endpoint any more"
+        elif translate.replicas_of(found) == 0:
+            wrong = "has no replica any more"
+        elif split != {payload.deployed_id: 100}:
+            wrong = f"has {split.get(payload.deployed_id, 0)}% of the traffic, and had all: somebody else moved it"
+        else:
+            wrong = ""
+        if wrong:
+            why = f"revision {payload.revision} {wrong}"
             raise ProviderFailed("the revision failed while it was watched", why=why, hint="mlscale logs")
         left = datetime.fromisoformat(operation) - self._clock.now()
         if left <= timedelta(0):
@@ -440,7 +450,7 @@ class Vertex:
         """Return the call that splits the traffic and tells of the candidate, both at once; none where it is so."""
         identity = payload.identity
         endpoint = reading.endpoint_of(self._client, identity) or {"name": requests.endpoint_of(identity)}
-        split = {key: int(share) for key, share in endpoint.get("traffic_split", {}).items() if int(share)}
+        split = _split(endpoint)
         labels = endpoint.get("labels", {})
         wanted = {key: value for key, value in labels.items() if key != requests.TRIED}
         if payload.tried:
@@ -492,6 +502,11 @@ class Vertex:
         if isinstance(payload, Discard):
             return [payload.place] if self._client.is_there(payload.place) else []
         return reading.uploads_of(self._client, payload.identity, self._uploads)
+
+
+def _split(endpoint: Mapping[str, Any]) -> dict[str, int]:
+    """Return who gets how many percents of an endpoint's traffic; who gets none is left out."""
+    return {key: int(share) for key, share in endpoint.get("traffic_split", {}).items() if int(share)}
 
 
 def _whole(place: str) -> str:

@@ -557,7 +557,10 @@ def _settings(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]
 
 
 def _watched(asked: Deployment, seen: Deployment | None, after: tuple[str, ...]) -> Iterator[Step[object]]:
-    if different := _changed(asked, seen, ("alarms.", "dashboards.")):
+    """Yield the step for what watches the endpoint, also where only its labels are others."""
+    different = _changed(asked, seen, ("alarms.", "dashboards."))
+    labels = dict(each.split("=", 1) for each in seen.facts.get("watchers", "").split()) if seen else {}
+    if different or (asked.auxiliaries and not requests.our_labels(asked).items() <= labels.items()):
         payload = Watch(asked.identity, asked.auxiliaries, requests.our_labels(asked))
         yield Step("endpoint/watch", StepKind.UPDATE, "alarms and dashboard", payload, after=after, changes=different)
 
@@ -676,6 +679,7 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
             "watched": labels.get(requests.WATCHED, "no"),
             "models": " ".join(sorted(raw.models)),
             **_tried_facts(endpoint, stable),
+            **_watchers(identity, raw),
         },
         phase=phase,
         reason=reason,
@@ -683,6 +687,12 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
         address=f"https://{_host_of(identity, endpoint)}/v1/{requests.endpoint_of(identity)}",
         spec_hash=labels.get(requests.SPEC_HASH, ""),
     )
+
+
+def _watchers(identity: Identity, raw: Raw) -> dict[str, str]:
+    """Return the labels of what watches the endpoint, if anything does."""
+    found = watching.labels_of(identity, raw.policies, raw.dashboard)
+    return {"watchers": " ".join(f"{key}={value}" for key, value in sorted(found.items()))} if found else {}
 
 
 def _are_labelled(identity: Identity, models: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> bool:

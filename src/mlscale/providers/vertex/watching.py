@@ -226,6 +226,15 @@ def _holds(seen: Any, asked: Any) -> bool:
     return bool(seen == asked)
 
 
+def labels_of(
+    identity: Identity, policies: Sequence[Mapping[str, Any]], dashboard: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """Return the labels that all of what watches the endpoint has; see `auxiliaries_of` for what that is."""
+    found = [each.get("user_labels", {}) for key in _KEYS for each in _of_key(identity, policies, key)]
+    found += [dashboard.get("labels", {})] if dashboard is not None else []
+    return dict(set.intersection(*(set(each.items()) for each in found))) if found else {}
+
+
 def calls(
     identity: Identity,
     auxiliaries: Sequence[Auxiliary],
