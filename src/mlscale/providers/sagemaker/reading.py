@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 from mlscale.deployment import WHOLE, Deployment, Identity, Kind, Revision, revision_of
-from mlscale.errors import MlscaleError, NotOurs
+from mlscale.errors import MlscaleError
 from mlscale.providers.calling import in_order, together
+from mlscale.providers.ownership import refuse_others
 from mlscale.providers.sagemaker import requests, translate
 from mlscale.providers.sagemaker.alarms import alarm_key, alarm_name
 from mlscale.providers.sagemaker.arrangement import SHADOWS, VARIANTS
@@ -67,7 +68,7 @@ def has_ours(client: Client, kind: str, resource: str, name: str) -> bool:
     found = described(client, kind, resource)
     if found is None:
         return False
-    _refuse_others(kind, resource, name, tags_of(client, _arn(kind, found)))
+    refuse_others(kind.replace("-", " "), resource, name, tags_of(client, _arn(kind, found)).get(requests.NAME))
     return True
 
 
@@ -83,7 +84,7 @@ def model_calls(client: Client, name: str, request: Mapping[str, Any]) -> tuple[
     if found is None:
         return (Call("sagemaker", "create_model", request),)
     have = tags_of(client, _arn("model", found))
-    _refuse_others("model", found["ModelName"], name, have)
+    refuse_others("model", found["ModelName"], name, have.get(requests.NAME))
     return tuple(_tag_changes(_arn("model", found), have, _tags(request["Tags"]), ()))
 
 
@@ -122,7 +123,7 @@ def raw_of(client: Client, name: str, uploads: str = "") -> Raw | None:
         lambda: _coming(client, endpoint),
     )
     config, tags, alarms, dashboard, coming = parts
-    _refuse_others("endpoint", name, name, tags)
+    refuse_others("endpoint", name, name, tags.get(requests.NAME))
     variants, slots = variants_in(config), _slots(config, endpoint)
     more: list[Any] = together(
         *(partial(_model, client, str(variant["ModelName"])) for variant in variants if variant.get("ModelName")),
@@ -243,7 +244,7 @@ class _Listed:
         if served is None:
             return _left(self._client, name, self._uploads)
         tags = self._tags_of(_arn("endpoint", served.endpoint))
-        _refuse_others("endpoint", name, name, tags)
+        refuse_others("endpoint", name, name, tags.get(requests.NAME))
         alarms = [each for each in self._found["alarms"] if alarm_key(name, each["AlarmName"])]
         has_dashboard = any(each["DashboardName"] == dashboard_name(name) for each in self._found["dashboards"])
         return Raw(
@@ -412,7 +413,7 @@ def adoption_calls(client: Client, name: str, labels: Mapping[str, str]) -> tupl
     if have.get(requests.NAME) == name:
         return ()
     if requests.NAME in have:
-        _refuse_others("endpoint", name, name, have)
+        refuse_others("endpoint", name, name, have.get(requests.NAME))
     shared = {requests.NAME: name, **labels}
     return tag_calls(client, name, {**shared, requests.LABELS: " ".join(sorted(labels))}, shared)
 
@@ -610,15 +611,3 @@ def _arn(kind: str, found: Mapping[str, Any]) -> str:
 
 def _tags(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return {each["Key"]: each["Value"] for each in tags}
-
-
-def _refuse_others(kind: str, resource: str, name: str, tags: Mapping[str, str]) -> None:
-    owner = tags.get(requests.NAME)
-    if owner == name:
-        return
-    whose = f"it belongs to the deployment {owner}" if owner else "it has none of our marks"
-    raise NotOurs(
-        f"this {kind.replace('-', ' ')} is not ours",
-        why=f"{resource}: {whose}",
-        hint="mlscale import, or choose another name" if kind == "endpoint" and not owner else "choose another name",
-    )

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from mlscale.deployment import Identity, Revision, revision_of
-from mlscale.errors import MlscaleError, NotOurs, ProviderFailed
+from mlscale.errors import MlscaleError, ProviderFailed
 from mlscale.providers.calling import together
+from mlscale.providers.ownership import refuse_others
 from mlscale.providers.vertex import machines, requests, translate, watching
 from mlscale.providers.vertex.calls import Call
 from mlscale.providers.vertex.client import Client
@@ -40,7 +41,7 @@ def model_calls(client: Client, identity: Identity, request: Mapping[str, Any]) 
     if found is None:
         return None
     have = found.get("labels", {})
-    refuse_others("model", model, identity.name, have)
+    refuse_others("model", model, identity.name, have.get(requests.NAME))
     labels = {**have, **asked["labels"]}
     if labels == have and found.get("description", "") == asked["description"]:
         return ()
@@ -60,7 +61,7 @@ def has_endpoint(client: Client, identity: Identity) -> bool:
     """
     found = endpoint_of(client, identity)
     if found is not None:
-        refuse_others("endpoint", identity.name, identity.name, found.get("labels", {}))
+        refuse_others("endpoint", identity.name, identity.name, found.get("labels", {}).get(requests.NAME))
     return found is not None
 
 
@@ -96,7 +97,7 @@ def raws_of(client: Client, identities: Sequence[Identity], uploads: str) -> lis
     models, *endpoints = parts
     for each, endpoint in zip(identities, endpoints, strict=True):
         if endpoint is not None:
-            refuse_others("endpoint", each.name, each.name, endpoint.get("labels", {}))
+            refuse_others("endpoint", each.name, each.name, endpoint.get("labels", {}).get(requests.NAME))
     is_watched = any(requests.WATCHED in each.get("labels", {}) for each in endpoints if each)
     listed = _Listed(models, *(watching_of(client, identities[0]) if is_watched else ([], [])))
     found = zip(identities, endpoints, pending, strict=True)
@@ -324,7 +325,7 @@ def adoption_calls(client: Client, identity: Identity, labels: Mapping[str, str]
     if have.get(requests.NAME) == identity.name:
         return ()
     if requests.NAME in have:
-        refuse_others("endpoint", identity.name, identity.name, have)
+        refuse_others("endpoint", identity.name, identity.name, have.get(requests.NAME))
     shared = {requests.NAME: identity.name, **labels}
     calls = []
     for each in endpoint.get("deployed_models", ()):
@@ -341,20 +342,3 @@ def last(name: str) -> str:
     The rest has the project's number where we wrote its id.
     """
     return name.rpartition("/")[2].partition("@")[0]
-
-
-def refuse_others(kind: str, resource: str, name: str, labels: Mapping[str, str]) -> None:
-    """Return if the labels say that `resource` belongs to the deployment `name`.
-
-    Raises:
-        NotOurs: they don't.
-    """
-    owner = labels.get(requests.NAME)
-    if owner == name:
-        return
-    whose = f"it belongs to the deployment {owner}" if owner else "it has none of our labels"
-    raise NotOurs(
-        f"this {kind} is not ours",
-        why=f"{resource}: {whose}",
-        hint="mlscale import, or choose another name" if kind == "endpoint" and not owner else "choose another name",
-    )
