@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mlscale.engine import session as sessions
 from mlscale.state.journal import unfinished
 from tests.conftest import ROOT, Cli
 from tests.e2e.conftest import processes_of
+from tests.e2e.sagemaker.conftest import POINTS, RECOVERED
 
 SPEC = """\
 version: 1
@@ -29,6 +31,14 @@ PARTS = 4
 """Each walk is cut into parts that can run side by side."""
 
 LEAST_POINTS = 9
+
+ROUNDS = 6
+"""How often a rollout is killed in each part; the changes at which it is are spread evenly over all of them."""
+
+CANARY, MORE = ("rollout", "--canary", "10"), ("rollout", "--canary", "50")
+ENDS = (("rollout", "promote", "--full"), ("rollout", "abort"))
+ENDED = 2
+"""The exit code of an end that is asked for when there is nothing to end any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +165,46 @@ def test_a_destroy_killed_at_any_change_leaves_nothing(machine: Machine, part: i
         left = [each for each in (machine.folder / ".mlscale" / "local").rglob("*") if each.is_file()]
         assert left == [], f"killed at change {number}"
     assert len(points) > LEAST_POINTS
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_rollout_killed_on_its_way_converges(
+    machine: Machine, part: int, record_property: Callable[[str, object], None]
+) -> None:
+    """A candidate tried, given more, and promoted or given up in turn: each killed, and each the same command again.
+
+    There are about 500 changes; that each single one of a command may be its last is what the other walks show.
+    """
+    assert machine.run("deploy").returncode == 0
+    counts = {}
+    for number, end in enumerate(ENDS, 1):
+        machine.write(number)
+        counts |= {words: machine.changes(*words) for words in (CANARY, MORE, end)}
+
+    served = 1
+    for turn in range(part, PARTS * ROUNDS, PARTS):
+        end, version = ENDS[turn // PARTS % len(ENDS)], 10 + turn
+        machine.write(version)
+        for words, shares in ((CANARY, [9000, 1000]), (MORE, [5000, 5000]), (end, [WHOLE])):
+            number = 1 + turn * counts[words] // (PARTS * ROUNDS)
+            machine.killed(number, *words)
+            again = machine.run(*words)
+            assert again.returncode in (0, *((ENDED,) if words == end else ())), f"{words}, {number}: {again.stderr}"
+            assert shares_in(machine) == shares, f"{words} killed at change {number}"
+            wanted = ["replica"] * len(shares) + ["supervisor"]
+            assert machine.settled(wanted) == wanted, f"{words} killed at change {number}"
+        served = version if end == ENDS[0] else served
+        machine.write(served)
+        assert_served(machine, turn)
+    for what in (POINTS, RECOVERED):
+        record_property(f"{what} rollout on this machine", 3 * ROUNDS)
+
+
+def shares_in(machine: Machine) -> list[int]:
+    """Return the shares of what serves."""
+    session = sessions.open_session(sessions.system_world(), machine.folder / "spec.yaml")
+    seen = sessions.status(session)
+    return [each.share for each in seen.revisions] if seen else []
 
 
 def points_of(part: int, changes: int) -> range:
