@@ -176,7 +176,7 @@ def test_a_rollout_killed_on_its_way_converges(
     There are about 500 changes; that each single one of a command may be its last is what the other walks show.
     """
     assert machine.run("deploy").returncode == 0
-    counts = {}
+    counts: dict[tuple[str, ...], int] = {}
     for number, end in enumerate(ENDS, 1):
         machine.write(number)
         counts |= {words: machine.changes(*words) for words in (CANARY, MORE, end)}
