@@ -147,10 +147,10 @@ STATES: dict[str, tuple[Deployment, Deployment, Sequence[str]]] = {
         Both(TENTH, counts=(4, 1), settled=False).seen,
         ["endpoint/configure"],
     ),
-    "a run was cut off before its capacity": (
+    "a run was cut off before its mark": (
         TENTH,
         Both(TENTH, counts=(4, 3), settled=False).seen,
-        ["b/scale", "endpoint/configure"],
+        ["endpoint/configure"],
     ),
     "the candidate's autoscaling is gone": (TENTH, Both(TENTH, autoscaled=False).seen, ["b/scale"]),
     "only the stable one is there": (
