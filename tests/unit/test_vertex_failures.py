@@ -250,7 +250,7 @@ def test_a_bug_of_ours_keeps_its_own_error() -> None:
         (obstore.UnauthenticatedError(f"{PROVIDER}TransportError: {OFFLINE}"), SILENT),
         (obstore.GenericError("HTTP error: error sending request"), SILENT),
         (obstore.GenericError("Server returned non-2xx status code: 503 Service Unavailable"), BROKEN),
-        (obstore.GenericError("Server returned non-2xx status code: 429 Too Many Requests"), BROKEN),
+        (obstore.GenericError("Server returned non-2xx status code: 429 Too Many Requests"), SLOW_DOWN),
         (obstore.GenericError("Server returned non-2xx status code: 400 Bad Request"), REFUSED),
         (obstore.GenericError("Server returned non-2xx status code: 501 Not Implemented"), NO_XML),
     ],

@@ -139,7 +139,9 @@ def failure_of_storage(error: Exception, doing: str) -> MlscaleError:
     if "status code: 501" in text:
         hint = f"{STORAGE} must name an emulator that has the XML API of Cloud Storage"
         return ProviderFailed("Cloud Storage has no such request there", why=why, hint=hint)
-    if re.search(r"status code: (429|5\d\d)", text):
+    if "status code: 429" in text:
+        return ProviderFailed("Google Cloud asks to slow down", why=why, hint=AGAIN, retryable=True)
+    if re.search(r"status code: 5\d\d", text):
         return ProviderFailed("Google Cloud has a problem of its own", why=why, hint=AGAIN, retryable=True)
     return ProviderFailed("Google Cloud refuses the request", why=why, hint="mlscale doctor")
 
