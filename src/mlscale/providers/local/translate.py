@@ -284,7 +284,7 @@ def _ready(
         planned += _new_revision(asked, seen, revision, count, after)
     elif _has_failed(seen) and not _is_up(seen, revision.id):
         planned.append(_prepare(asked, revision, StepKind.UPDATE))
-    if have and have.role is not Role.STABLE and (have.live is None or have.live.desired < count):
+    if count and have and have.role is not Role.STABLE and (have.live is None or have.live.desired < count):
         planned.append(_grow(asked, have, count, _last(planned) or after))
     planned.append(_wait(asked, revision, _last(planned) or after))
     return tuple(planned)
