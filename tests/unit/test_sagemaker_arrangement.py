@@ -147,7 +147,7 @@ STATES: dict[str, tuple[Deployment, Deployment, Sequence[str]]] = {
         Both(TENTH, counts=(4, 1), settled=False).seen,
         ["endpoint/configure"],
     ),
-    "a run was cut off before its mark": (
+    "a run was cut off before its mark, with more than it needs": (
         TENTH,
         Both(TENTH, counts=(4, 3), settled=False).seen,
         ["endpoint/configure"],
