@@ -524,13 +524,15 @@ class _Driver:
             self._end(Phase.PROMOTED, _why(self._now))
 
     def _abort(self, why: str) -> None:
-        """Go back to the stable revision; too late where the candidate is that already."""
+        """Go back to the stable revision; where the candidate is that already, it is too late, and that is finished."""
         self._save(phase=Phase.ABORTING, why=why)
         seen = self._read()
+        plan = plans.abort_plan(self._session, seen)
         if seen.stable and seen.stable.revision.id == self._now.candidate.id:
+            self._apply(plan, self._ways.stop)
+            self._save(share=WHOLE)
             self._end(Phase.PROMOTED, "an abort came when it had been promoted")
             return
-        plan = plans.abort_plan(self._session, seen)
         self._ways.tell(Event(self._clock.now(), "progress", "rollout", f"back to {self._now.stable.id}", why))
         self._apply(plan, self._ways.stop)  # without a step, too: a run that was cut off may have left files
         self._save(share=0)

@@ -5,6 +5,7 @@ What is there afterwards is the double's own table, compared whole with what the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +111,12 @@ def test_a_rollout_killed_at_any_change_converges(
     assert not lost, "\n\n".join(lost)
 
 
+@pytest.mark.parametrize("name", ["canary", "promote"])
+def test_an_abort_after_a_kill_leaves_no_trace(account: Account, name: str) -> None:
+    """Of a candidate, at each second change; or all of it, where it was the stable revision already."""
+    assert aborted_after_kills(account, ROLLOUTS[name]) == []
+
+
 @pytest.mark.parametrize("name", ["deploy", "update"])
 def test_a_destroy_after_a_kill_leaves_nothing(account: Account, name: str) -> None:
     """Of what the command had made when it was killed, at each second change, only SageMaker's own log stays."""
@@ -168,6 +175,28 @@ def test_the_command_itself_killed_while_the_cloud_works_converges(account: Acco
     assert (killed.code, kill["fired"]) == (-9, True)
     assert again.code == 0, again.stderr
     assert account.table() == wanted
+
+
+def aborted_after_kills(account: Account, command: Command) -> Sequence[str]:
+    """Kill a rollout's command after each second of its changes, and abort instead; return what is wrong afterwards."""
+    changed(account)
+    stable = account.table()
+    if command.before is tried:
+        account.good(*ROLLOUTS["canary"].words)
+    account.double.post("save")
+    wrong = []
+    for nth in range(1, len(account.changes(*command.words)) + 1, 2):
+        account.double.post("restore")
+        account.new_version(3)
+        account.killed("committed", nth, *command.words)
+        ended = account.run("rollout", "abort", "--output", "json")
+        phase = json.loads(ended.stdout)["rollout"]["phase"] if ended.code == 0 else ended.stderr
+        problems = account.unlike(stable) if phase == "rolled_back" else []
+        account.new_version(2 if phase == "rolled_back" else 3)
+        plan = account.run("plan", "--detailed-exitcode")
+        if phase not in ("rolled_back", "promoted") or problems or plan.code:
+            wrong.append(f"change {nth}: {phase}: {problems} {plan.stdout if plan.code else ''}")
+    return wrong
 
 
 def walk(

@@ -9,7 +9,16 @@ import pytest
 
 from tests.e2e.sagemaker.account import Account
 from tests.e2e.sagemaker.conftest import POINTS, RECOVERED
-from tests.e2e.sagemaker.test_kill import COMMANDS, DESTROY, MOMENTS, ROLLOUTS, Command, changed, walk
+from tests.e2e.sagemaker.test_kill import (
+    COMMANDS,
+    DESTROY,
+    MOMENTS,
+    ROLLOUTS,
+    Command,
+    aborted_after_kills,
+    changed,
+    walk,
+)
 from tests.e2e.vertex.project import Project
 
 TAKES_TIME = ("UploadModel", "CreateEndpoint", "DeployModel", "UndeployModel", "MutateDeployedModel", "DeleteModel")
@@ -96,3 +105,9 @@ def test_a_rollback_after_a_kill_goes_back_to_what_served(project: Project) -> N
 
 def _counts(deployed: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     return [tuple(each[key] for key in ("display_name", "min", "max", "available")) for each in deployed.values()]
+
+
+@pytest.mark.parametrize("name", ["canary", "promote"])
+def test_an_abort_after_a_kill_leaves_no_trace(project: Project, name: str) -> None:
+    """Of a candidate, at each second change; or all of it, where it was the stable revision already."""
+    assert aborted_after_kills(project, ROLLOUTS[name]) == []

@@ -13,6 +13,7 @@ from mlscale.deployment import (
     AT_ONCE,
     WHOLE,
     Auxiliary,
+    AuxiliaryKind,
     Content,
     Deployment,
     Health,
@@ -634,7 +635,8 @@ def _watched(
     different = tuple(change for change in changes(asked, seen) if change.path.startswith(("alarms.", "dashboards.")))
     there = (seen.facts.get("slot") if seen else None) or requests.SLOT
     slot = slot or there
-    if not different and (slot == there or not asked.auxiliaries):
+    is_there = slot == there and not (seen and seen.facts.get("watched elsewhere"))
+    if not different and (is_there or not asked.auxiliaries):
         return
     payload = Watch(asked.identity.name, asked.kind, slot, asked.auxiliaries, requests.labels_as_tags(asked))
     yield Step("endpoint/watch", StepKind.UPDATE, "alarms and dashboard", payload, after=after, changes=different)
@@ -743,6 +745,9 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
         its_scaling = scaling.scaling_of(its, kind)
         facts[arrangement.scaling_fact(tried.metric_dimension)] = arrangement.scaling_text(its_scaling)
     labels = {key: raw.tags[key] for key in raw.tags.get(requests.LABELS, "").split() if key in raw.tags}
+    auxiliaries, elsewhere = _watching(identity, kind, slot, [each.metric_dimension for each in revisions], raw)
+    if elsewhere:
+        facts["watched elsewhere"] = "yes"
     return Deployment(
         identity=identity,
         kind=kind,
@@ -750,9 +755,7 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
         scaling=scaling.scaling_of(seen_scaling, kind),
         labels=labels,
         settings=_settings_of(config, variants, raw, slot),
-        auxiliaries=watching.auxiliaries_of(
-            identity.name, slot, kind, raw.alarms, raw.dashboard, identity.region or ""
-        ),
+        auxiliaries=auxiliaries,
         facts=facts,
         phase=phase,
         reason=reason,
@@ -760,6 +763,22 @@ def deployment(identity: Identity, raw: Raw) -> Deployment:
         address=f"https://runtime.sagemaker.{identity.region}.amazonaws.com/endpoints/{identity.name}",
         spec_hash=raw.tags.get(requests.SPEC_HASH, ""),
     )
+
+
+def _watching(
+    identity: Identity, kind: Kind, slot: str, slots: Sequence[str], raw: Raw
+) -> tuple[tuple[Auxiliary, ...], bool]:
+    """Return what watches the endpoint, and whether some of it watches another variant than the stable one, `slot`.
+
+    A promotion that was cut off has moved some of it already, and whoever takes it back must not lose that.
+    """
+    found: dict[tuple[AuxiliaryKind, str], Auxiliary] = {}
+    elsewhere = False
+    for each in (slot, *(other for other in slots if other != slot)):
+        watches = watching.auxiliaries_of(identity.name, each, kind, raw.alarms, raw.dashboard, identity.region or "")
+        elsewhere = elsewhere or (each != slot and bool(watches))
+        found |= {(one.kind, one.key): one for one in watches}
+    return watching.canonical(tuple(found.values())), elsewhere
 
 
 def progress_text(endpoint: Mapping[str, Any]) -> str:
