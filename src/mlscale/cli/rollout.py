@@ -12,7 +12,6 @@ from typer.core import TyperGroup
 
 from mlscale.cli import options, replaying
 from mlscale.cli.console import Output
-from mlscale.cli.replaying import EPILOG, replay
 from mlscale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -279,9 +278,6 @@ def retry(
 
 
 app.command("replay", epilog=replaying.EPILOG)(replaying.replay)
-
-
-app.command("replay", epilog=EPILOG)(replay)
 
 
 def _share(text: str) -> int:
