@@ -496,7 +496,7 @@ def test_a_wish_that_ends_a_rollout_is_done_when_it_has(
     assert ready.serving() == [serving]
 
 
-def test_a_wish_that_goes_on_elsewhere_is_waited_for_as_long_as_the_user_says(ready: Engine) -> None:
+def test_a_wish_that_goes_on_outsideis_waited_for_as_long_as_the_user_says(ready: Engine) -> None:
     """Then the exit code is 8, and it goes on."""
     ready.put(1000)
     with acquire(ready.store, "reviews", command="mlscale rollout --auto", run_id="1", clock=ready.clock):
@@ -597,3 +597,15 @@ def test_what_the_provider_drives_says_what_it_can_not(wish: RolloutWish, said: 
 
     assert said in text
     assert "compares nothing" in text
+
+
+def test_a_rollouts_plan_warns_of_what_any_plan_warns_of(ready: Engine, tmp_path: Path) -> None:
+    """A pickle from outside the spec's folder runs its author's code in a candidate too."""
+    outside = tmp_path.parent / f"{tmp_path.name}-model"
+    outside.mkdir()
+    (outside / "model.pkl").write_bytes(b"\x80\x04N.")
+    ready.write("two", spec=CANARY.replace("source: model.bin", f"source: {outside}"))
+
+    (warning,) = plans.make_plan(ready.session()).warnings
+
+    assert "is a pickle from outside the spec's folder" in warning

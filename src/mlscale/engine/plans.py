@@ -134,7 +134,8 @@ def _next_of_rollout(session: Session, asked: Deployment, seen: Deployment) -> P
         if left
         else promotion_plan(session, asked, seen)
     )
-    return replace(plan, notes={"rollout": rollout_text(session.spec, left)}, warnings=ignored_by(session.spec))
+    warnings = (*ignored_by(session.spec), *_warnings(session))
+    return replace(plan, notes={"rollout": rollout_text(session.spec, left)}, warnings=warnings)
 
 
 def rollout_text(spec: Spec, left: Sequence[int]) -> str:
