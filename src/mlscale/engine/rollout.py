@@ -359,7 +359,7 @@ class _Driver:
             driven=driven,
             began_at=now,
             driven_at=now,
-            obeyed=max((each.number for each in rollouts.requests(session.store, self._name)), default=0),
+            obeyed=rollouts.latest_request(session.store, self._name),
         )
         self._happened("began", f"{seen.stable.revision.id} → {candidate.id}")
         while self._now.is_live and not self._opens(Hook.BEFORE):

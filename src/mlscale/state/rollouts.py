@@ -184,12 +184,17 @@ def of_id(store: Store, name: str, rollout_id: str) -> Rollout | None:
 
 def request(store: Store, name: str, wish: Wish, by: str, at: AwareDatetime) -> Request:
     """Write down a wish under the next number, and return it."""
-    number = max((each.number for each in requests(store, name)), default=0) + 1
+    number = latest_request(store, name) + 1
     while True:
         made = Request(number=number, wish=wish, by=by, at=at)
         if store.create(_request_path(name, number), made.model_dump_json(indent=1).encode()) is not None:
             return made
         number += 1
+
+
+def latest_request(store: Store, name: str) -> int:
+    """Return the number of the last wish, 0 if there was none yet."""
+    return max(map(_number_of, store.list(_requests_path(name))), default=0)
 
 
 def requests(store: Store, name: str, after: int = 0) -> Sequence[Request]:
@@ -200,8 +205,8 @@ def requests(store: Store, name: str, after: int = 0) -> Sequence[Request]:
     """
     return [
         _parsed(Request, stored.data, path)
-        for path in store.list(f"rollouts/{name}/requests/")
-        if int(path.rpartition("/")[2].removesuffix(".json")) > after and (stored := store.get(path))
+        for path in store.list(_requests_path(name))
+        if _number_of(path) > after and (stored := store.get(path))
     ]
 
 
@@ -209,8 +214,16 @@ def _path(name: str) -> str:
     return f"rollouts/{name}/current.json"
 
 
+def _requests_path(name: str) -> str:
+    return f"rollouts/{name}/requests/"
+
+
 def _request_path(name: str, number: int) -> str:
-    return f"rollouts/{name}/requests/{number:08d}.json"
+    return f"{_requests_path(name)}{number:08d}.json"
+
+
+def _number_of(path: str) -> int:
+    return int(path.rpartition("/")[2].removesuffix(".json"))
 
 
 def _read(store: Store, path: str) -> Rollout | None:
