@@ -150,25 +150,24 @@ def wish(session: Session, what: Wish, ways: Ways) -> Rollout:
 
 
 def let_go(session: Session, ways: Ways) -> None:
-    """Have whoever drives a rollout leave it to this process, whose change takes its place; at once if nobody does.
+    """Have whoever drives a rollout leave it to this process; return when the lease is free, at once if nobody drives.
 
     Raises:
         TimedOut: nobody obeyed in time.
     """
     clock, store, name = session.world.clock, session.store, session.identity.name
-    found = rollouts.current(store, name)
-    if found is None or not found.is_live or holder(store, name) is None:
+    found, first = rollouts.current(store, name), holder(store, name)
+    if found is None or not found.is_live or first is None:
         return
-    asked = rollouts.request(store, name, Wish.REPLACE, whose(), clock.now())
+    rollouts.request(store, name, Wish.REPLACE, whose(), clock.now())
     limit = clock.monotonic() + OBEYED_WITHIN_S
-    while (owner := holder(store, name)) and found and found.is_live and found.obeyed < asked.number:
+    while (owner := holder(store, name)) is not None and owner.run_id == first.run_id:
         if clock.monotonic() >= limit:
             why = f"{owner.command} on {owner.host} holds the lease"
             raise TimedOut("nobody obeyed in time", why=why, hint="mlscale rollout status tells when it is done")
         if ways.stop.requested:
             raise ways.stop.error("")
         clock.sleep(1.0)
-        found = rollouts.current(store, name)
 
 
 def live(session: Session) -> Rollout:
@@ -231,28 +230,14 @@ def _driving(session: Session, ways: Ways) -> Iterator[_Driver]:
 
 @contextmanager
 def _taking_over(session: Session, ways: Ways) -> Iterator[_Driver]:
-    """Give whoever drives, under the lease; where another candidate is driven, its driver lets go."""
-    clock, store, name = session.world.clock, session.store, session.identity.name
-    limit, wished = clock.monotonic() + OBEYED_WITHIN_S, False
-    while True:
-        try:
-            with _driving(session, ways) as driver:
-                yield driver
-                return
-        except LeaseHeld:
-            found = rollouts.current(store, name)
-            if found is None or not found.is_live or clock.monotonic() >= limit:
-                raise
-            seen = session.provider.read(session.identity)
-            asked = plans.wanted(session, seen).stable
-            if asked is None or asked.revision.id == found.candidate.id:
-                raise
-            if not wished:
-                rollouts.request(store, name, Wish.REPLACE, whose(), clock.now())
-                wished = True
-        if ways.stop.requested:
-            raise ways.stop.error("")
-        clock.sleep(1.0)
+    """Give whoever drives, under the lease; where another candidate is driven, its driver lets go first."""
+    found = rollouts.current(session.store, session.identity.name)
+    if found is not None and found.is_live:
+        asked = plans.wanted(session, session.provider.read(session.identity)).stable
+        if asked is not None and asked.revision.id != found.candidate.id:
+            let_go(session, ways)
+    with _driving(session, ways) as driver:
+        yield driver
 
 
 def whose() -> str:
