@@ -13,6 +13,7 @@ from mlscale.engine import plans, rollout
 from mlscale.engine import session as sessions
 from mlscale.engine.apply import Applied
 from mlscale.engine.apply import apply as carry_out
+from mlscale.engine.driver import Ways
 from mlscale.engine.run import ApplyOptions, Event, Stop
 from mlscale.engine.session import Session, World
 from mlscale.plan.steps import Plan
@@ -99,9 +100,9 @@ class Engine:
         session = self.session(mortal)
         return self.apply(session, plans.destroy_plan(session))
 
-    def ways(self, command: str = "mlscale rollout --auto") -> rollout.Ways:
+    def ways(self, command: str = "mlscale rollout --auto") -> Ways:
         """Return how a test drives a rollout."""
-        return rollout.Ways(replace(PATIENT, command=command), self.events.append, self.stop)
+        return Ways(replace(PATIENT, command=command), self.events.append, self.stop)
 
     def put(self, share: int, mortal: Mortal | None = None) -> Rollout:
         """Put the spec's revision at a share, as `mlscale rollout --canary` does."""

@@ -154,14 +154,16 @@ def _carried_out(job: Job, wishes: Wishes) -> tuple[Plan, Applied]:
 
     if not is_rollout(job.session, job.plan.asked, job.plan.seen) and not (job.plan.asked and job.plan.asked.candidate):
         if job.plan.seen and job.plan.seen.candidate:
-            from mlscale.engine.rollout import Ways, let_go
+            from mlscale.engine.driver import Ways
+            from mlscale.engine.rollout import let_go
 
             with under_way(job.session, wishes) as (run_options, progress, stop):
                 let_go(job.session, Ways(run_options, progress, stop))
         return carry_out(job.session, job.plan, wishes, again=job.again, next_command=job.next_command)
 
     from mlscale.engine.apply import Applied
-    from mlscale.engine.rollout import Ways, drive
+    from mlscale.engine.driver import Ways
+    from mlscale.engine.rollout import drive
     from mlscale.engine.session import status
 
     if not wishes.wait:

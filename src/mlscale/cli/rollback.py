@@ -78,7 +78,8 @@ def rollback(
 def _aborted(session: Session, wishes: Wishes) -> str:
     """Return the revision that a live rollout went back to, whoever drives it; empty where none went on."""
     from mlscale.cli.running import under_way
-    from mlscale.engine.rollout import Ways, wish
+    from mlscale.engine.driver import Ways
+    from mlscale.engine.rollout import wish
     from mlscale.state import rollouts
 
     found = rollouts.current(session.store, session.identity.name)

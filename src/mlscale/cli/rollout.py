@@ -16,7 +16,7 @@ from mlscale.errors import UsageError
 
 if TYPE_CHECKING:
     from mlscale.cli.running import Wishes
-    from mlscale.engine.rollout import Ways
+    from mlscale.engine.driver import Ways
     from mlscale.engine.session import Session
     from mlscale.state.rollouts import Rollout, Wish
 
@@ -320,7 +320,7 @@ def _driven(session: Session, wishes: Wishes, do: Callable[[Ways], Rollout], *, 
     """Return the rollout after `do`, which tells what happens as it goes."""
     from mlscale.cli.running import under_way
     from mlscale.cli.watching import Watching
-    from mlscale.engine.rollout import Ways
+    from mlscale.engine.driver import Ways
 
     progress = Watching(session, wishes.output, no_color=wishes.no_color) if watch else None
     try:
