@@ -191,65 +191,42 @@ def promote(
     _wished(session, Wish.PROMOTE_FULL if full else Wish.PROMOTE, _wishes(context, output, timeout, no_color=no_color))
 
 
-@app.command(epilog=options.examples("mlscale rollout pause"))
-def pause(
-    context: typer.Context,
-    spec_word: options.SpecArgument = None,
-    spec: options.SpecOption = None,
-    env: options.EnvOption = None,
-    overrides: options.SetOption = None,
-    workspace: options.WorkspaceOption = None,
-    *,
-    output: options.OutputOption = Output.TEXT,
-    no_color: options.NoColorOption = False,
-) -> None:
-    """Stay at the present share until resume; nothing is judged meanwhile, and what is watched is still counted."""
-    from mlscale.state.rollouts import Wish
-
-    session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)
-    _wished(session, Wish.PAUSE, _wishes(context, output, no_color=no_color))
+WISHES = {
+    "pause": "Stay at the present share until resume; nothing is judged meanwhile, and what is watched is still "
+    "counted.",
+    "resume": "Go on after a pause; where nobody drives the rollout any more, mlscale rollout --auto does.",
+    "abort": "Give all traffic back to the stable revision; the candidate goes, and bills no more.\n\n"
+    "It works while another machine drives the rollout, within ten seconds.",
+}
+"""What may be wished for without more words, each a command of its own, with its help."""
 
 
-@app.command(epilog=options.examples("mlscale rollout resume"))
-def resume(
-    context: typer.Context,
-    spec_word: options.SpecArgument = None,
-    spec: options.SpecOption = None,
-    env: options.EnvOption = None,
-    overrides: options.SetOption = None,
-    workspace: options.WorkspaceOption = None,
-    *,
-    output: options.OutputOption = Output.TEXT,
-    no_color: options.NoColorOption = False,
-) -> None:
-    """Go on after a pause; where nobody drives the rollout any more, mlscale rollout --auto does."""
-    from mlscale.state.rollouts import Wish
+def _wishing(name: str) -> Callable[..., None]:
+    """Return the command that wishes for `name`."""
 
-    session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)
-    _wished(session, Wish.RESUME, _wishes(context, output, no_color=no_color))
+    def wished(
+        context: typer.Context,
+        spec_word: options.SpecArgument = None,
+        spec: options.SpecOption = None,
+        env: options.EnvOption = None,
+        overrides: options.SetOption = None,
+        workspace: options.WorkspaceOption = None,
+        *,
+        timeout: options.TimeoutOption = None,
+        output: options.OutputOption = Output.TEXT,
+        no_color: options.NoColorOption = False,
+    ) -> None:
+        from mlscale.state.rollouts import Wish
+
+        session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)
+        _wished(session, Wish(name), _wishes(context, output, timeout, no_color=no_color))
+
+    return wished
 
 
-@app.command(epilog=options.examples("mlscale rollout abort", "mlscale rollout abort --env prod"))
-def abort(
-    context: typer.Context,
-    spec_word: options.SpecArgument = None,
-    spec: options.SpecOption = None,
-    env: options.EnvOption = None,
-    overrides: options.SetOption = None,
-    workspace: options.WorkspaceOption = None,
-    *,
-    timeout: options.TimeoutOption = None,
-    output: options.OutputOption = Output.TEXT,
-    no_color: options.NoColorOption = False,
-) -> None:
-    """Give all traffic back to the stable revision; the candidate goes, and bills no more.
-
-    It works while another machine drives the rollout, within ten seconds.
-    """
-    from mlscale.state.rollouts import Wish
-
-    session = options.session_of(context, spec_word, spec, env=env, overrides=overrides, workspace=workspace)
-    _wished(session, Wish.ABORT, _wishes(context, output, timeout, no_color=no_color))
+for _name, _help in WISHES.items():
+    _examples = options.examples(f"mlscale rollout {_name}", f"mlscale rollout {_name} --env prod")
+    app.command(_name, help=_help, epilog=_examples)(_wishing(_name))
 
 
 @app.command(epilog=options.examples("mlscale rollout retry", "mlscale rollout retry --watch"))
