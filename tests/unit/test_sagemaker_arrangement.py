@@ -15,8 +15,9 @@ from mlscale.deployment import WHOLE, Deployment, Role, Scaling, ServedRevision
 from mlscale.plan import make
 from mlscale.plan.steps import Step
 from mlscale.providers.sagemaker import arrangement, requests, translate
+from mlscale.providers.sagemaker.payloads import MakeConfig, Release, Scale, Shift, UpdateEndpoint
 from mlscale.providers.sagemaker.scaling import SeenScaling
-from mlscale.providers.sagemaker.translate import MakeConfig, Raw, Release, Scale, Shift, UpdateEndpoint
+from mlscale.providers.sagemaker.translate import Raw
 from tests.builders import NOON
 from tests.unit import test_sagemaker_requests as asking
 from tests.unit.test_sagemaker_scaling import Cloud, converge

@@ -32,18 +32,18 @@ from mlscale.plan import make
 from mlscale.plan.diff import changes
 from mlscale.plan.steps import Step
 from mlscale.providers.sagemaker import requests, scaling, translate, watching
-from mlscale.providers.sagemaker.translate import (
+from mlscale.providers.sagemaker.payloads import (
     AwaitEndpoint,
     AwaitGone,
     Configure,
     MakeConfig,
-    Raw,
     Release,
     RemoveEndpoint,
     UpdateEndpoint,
     Upload,
     Watch,
 )
+from mlscale.providers.sagemaker.translate import Raw
 from mlscale.quantities import size_text
 from tests.builders import NOON
 from tests.unit import test_sagemaker_requests as asking

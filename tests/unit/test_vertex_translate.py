@@ -31,7 +31,7 @@ from mlscale.plan.diff import changes
 from mlscale.plan.steps import Change, Step, StepKind
 from mlscale.providers.vertex import machines, requests, scaling, translate, watching
 from mlscale.providers.vertex.machines import parse
-from mlscale.providers.vertex.translate import (
+from mlscale.providers.vertex.payloads import (
     Adopt,
     AwaitOperation,
     AwaitReplicas,
@@ -41,7 +41,6 @@ from mlscale.providers.vertex.translate import (
     Discard,
     MakeEndpoint,
     MakeModel,
-    Raw,
     RemoveEndpoint,
     RemoveModel,
     RemoveUploads,
@@ -50,6 +49,7 @@ from mlscale.providers.vertex.translate import (
     Upload,
     Watch,
 )
+from mlscale.providers.vertex.translate import Raw
 from mlscale.quantities import percent_text
 from tests.builders import NOON
 from tests.unit import test_vertex_requests as asking

@@ -45,7 +45,7 @@ from mlscale.providers.sagemaker import (
 )
 from mlscale.providers.sagemaker.calls import Call
 from mlscale.providers.sagemaker.client import Client
-from mlscale.providers.sagemaker.translate import (
+from mlscale.providers.sagemaker.payloads import (
     Adopt,
     AwaitEndpoint,
     AwaitGone,
@@ -54,6 +54,7 @@ from mlscale.providers.sagemaker.translate import (
     MakeConfig,
     MakeEndpoint,
     MakeModel,
+    Payload,
     Release,
     RemoveArrangements,
     RemoveEndpoint,
@@ -153,7 +154,7 @@ class SageMaker:
 
     def payloads(self) -> Any:
         """Return the union of this provider's payloads."""
-        return translate.Payload
+        return Payload
 
     def perform(self, step: Step[object], progress: Progress) -> Outcome:
         """Carry out `step`; what is there already is left as it is."""
@@ -488,7 +489,7 @@ def _call(payload: MakeConfig | MakeEndpoint | UpdateEndpoint | RemoveEndpoint |
             assert_never(payload)
 
 
-def _payload(step: Step[object]) -> translate.Payload:
-    if not isinstance(step.payload, translate.Payload):
+def _payload(step: Step[object]) -> Payload:
+    if not isinstance(step.payload, Payload):
         raise TypeError(f"{step.key} is no step of this provider")
     return step.payload

@@ -45,7 +45,7 @@ from mlscale.providers.vertex import (
 )
 from mlscale.providers.vertex.calls import Call
 from mlscale.providers.vertex.client import Client
-from mlscale.providers.vertex.translate import (
+from mlscale.providers.vertex.payloads import (
     Adopt,
     AwaitOperation,
     AwaitReplicas,
@@ -55,6 +55,7 @@ from mlscale.providers.vertex.translate import (
     Discard,
     MakeEndpoint,
     MakeModel,
+    Payload,
     RemoveEndpoint,
     RemoveModel,
     RemoveUploads,
@@ -149,7 +150,7 @@ class Vertex:
 
     def payloads(self) -> Any:
         """Return the union of this provider's payloads."""
-        return translate.Payload
+        return Payload
 
     def perform(self, step: Step[object], progress: Progress) -> Outcome:
         """Carry out `step`; what is there already is left as it is."""
@@ -538,7 +539,7 @@ def _call(payload: MakeModel | MakeEndpoint | Undeploy | RemoveEndpoint | Remove
             assert_never(payload)
 
 
-def _payload(step: Step[object]) -> translate.Payload:
-    if not isinstance(step.payload, translate.Payload):
+def _payload(step: Step[object]) -> Payload:
+    if not isinstance(step.payload, Payload):
         raise TypeError(f"{step.key} is no step of this provider")
     return step.payload
