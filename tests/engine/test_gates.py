@@ -20,7 +20,7 @@ from mlscale.deployment import WHOLE, revision_of
 from mlscale.engine.gates import Answer, Gates, Hook, facts
 from mlscale.engine.session import Session
 from mlscale.errors import UsageError
-from mlscale.spec.model import Gates as SpecGates
+from mlscale.spec.rollout import Gates as SpecGates
 from mlscale.state.rollouts import Judged, Moment, Phase, Rollout
 from tests.builders import a_content
 from tests.doubles.moto_sns import serving

@@ -162,7 +162,7 @@ def test_validate_loads_of_ours_what_reads_a_spec() -> None:
 
     wanted = {
         "cli": {"checking", "console", "outcome", "start", "user_config"},
-        "spec": {"fields", "fit", "model", "nodes", "parse"},
+        "spec": {"fields", "fit", "model", "nodes", "parse", "rollout", "section"},
     }
     inside = {f"mlscale.{package}.{name}" for package, names in wanted.items() for name in names}
     assert {name for name in loaded if name.startswith("mlscale.")} == {

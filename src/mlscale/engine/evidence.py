@@ -14,7 +14,7 @@ from mlscale.engine.session import Session
 from mlscale.errors import MlscaleError, Unsupported
 from mlscale.providers.contract import BadOfAll, Metrics
 from mlscale.rollout.judge import ERROR_RATE, LATENCY, Counts, Judge, MetricRule, Outcome, Verdict, Window, worst
-from mlscale.spec.model import Analysis, Comparison
+from mlscale.spec.rollout import Analysis, Comparison
 from mlscale.state.rollouts import Counted, Judged, Rollout
 
 LATER_PART = 0.2

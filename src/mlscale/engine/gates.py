@@ -17,7 +17,7 @@ from mlscale.errors import ExtraMissing, UsageError
 from mlscale.plan.diff import share_text
 from mlscale.quantities import percent_text
 from mlscale.spec.fields import is_web_address
-from mlscale.spec.model import Gate
+from mlscale.spec.rollout import Gate
 from mlscale.state.rollouts import Moment, Rollout
 
 NOT_YET = 75

@@ -15,7 +15,7 @@ from mlscale.engine.session import Session
 from mlscale.errors import MlscaleError, Unsupported, UsageError
 from mlscale.providers.contract import Point, Queries
 from mlscale.spec.fields import is_web_address
-from mlscale.spec.model import CloudWatchQuery, OwnMetric, PromQuery
+from mlscale.spec.rollout import CloudWatchQuery, OwnMetric, PromQuery
 from mlscale.state.rollouts import Rollout
 
 WINDOW = timedelta(minutes=1)

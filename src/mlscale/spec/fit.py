@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mlscale.spec.model import Misfit, Spec, followed
+from mlscale.spec.model import Spec, followed
+from mlscale.spec.section import Misfit
 
 LOCAL_METRICS = frozenset({"invocations_per_replica", "concurrency", "cpu"})
 

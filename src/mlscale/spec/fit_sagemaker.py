@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from mlscale.quantities import duration_text
 from mlscale.spec.fields import AWS_ACCOUNT, AWS_REGION
-from mlscale.spec.model import Misfit, Path, Serverless, Spec
+from mlscale.spec.model import Serverless, Spec
+from mlscale.spec.section import Misfit, Path
 
 # The limits of SageMaker's CreateModel, CreateEndpointConfig and UpdateEndpoint, as their reference has them:
 # docs.aws.amazon.com/sagemaker/latest/APIReference

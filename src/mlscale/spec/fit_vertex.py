@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from mlscale.quantities import duration_text
 from mlscale.spec.fields import GOOGLE_REGION, PROJECT
-from mlscale.spec.model import Misfit, Path, Spec, Target
+from mlscale.spec.model import Spec, Target
+from mlscale.spec.section import Misfit, Path
 
 MACHINE = r"[a-z][a-z0-9]*-[a-z0-9]+-[0-9]+[a-z]*(-lssd)?"
 # The limits of EndpointService and ModelService, as their reference has them:

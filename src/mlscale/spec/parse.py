@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mlscale.errors import Problem, SpecInvalid
-from mlscale.spec import model
+from mlscale.spec import section
 from mlscale.spec.fields import LONGEST_NAME
 from mlscale.spec.fit import misfits
 from mlscale.spec.model import Spec
@@ -225,7 +225,7 @@ class _Draft:
                 self._problem(path, f"{_dotted(path)} is not valid", "it is empty, a text is needed")
             case "missing":
                 self._problem(path[:-1], f"{_dotted(path)} is missing", "", _described(path), of_key=True)
-            case model.PLACED:
+            case section.PLACED:
                 for below, why in error["ctx"]["problems"]:
                     self._misfit((*path, *below), why)
             case _:
