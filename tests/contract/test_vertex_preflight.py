@@ -16,6 +16,7 @@ from mlscale.providers.vertex.client import Client
 from mlscale.providers.vertex.failures import LOGIN, QUOTAS
 from mlscale.providers.vertex.permissions import needed, policy
 from mlscale.providers.vertex.preflight import checks, pinned_image, refuse_unready
+from mlscale.providers.vertex.watching import canonical
 from mlscale.spec.parse import parse
 from mlscale.spec.resolve import Digests, deployment_of
 from tests.conftest import GOLDEN
@@ -136,6 +137,16 @@ def test_everything_that_is_missing_is_told_at_once(double: Double, client: Clie
             f"a notification channel can't be used: {channel} is not there",
         ],
     )
+
+
+def test_a_channel_is_looked_for_in_what_is_asked_as_it_is_read_back(double: Double, client: Client) -> None:
+    """A plan names channels by id alone, as they are compared, and is what a deploy looks at."""
+    double.make_bucket(BUCKET)
+    wanted = asked()
+
+    error = refused(client, replace(wanted, auxiliaries=canonical(wanted.auxiliaries)))
+
+    assert error.why == "projects/acme-ml/notificationChannels/1234567890123456789 is not there"
 
 
 def test_what_may_not_be_looked_at_stops_nobody(double: Double, client: Client) -> None:

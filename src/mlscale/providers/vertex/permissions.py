@@ -182,9 +182,13 @@ def in_project(asked: Deployment) -> list[str]:
 
 
 def channels(asked: Deployment) -> list[str]:
-    """Return the notification channels that are told of something, each once, in order."""
+    """Return the names of the notification channels that are told of something, each once, in order.
+
+    They are in the deployment's project, whether they were asked for by name or are read back by id alone.
+    """
     told = " ".join(each.content.get("notify", "") for each in asked.auxiliaries)
-    return sorted(set(told.split()))
+    ids = {each.rpartition("/")[2] for each in told.split()}
+    return [f"projects/{asked.identity.account}/notificationChannels/{each}" for each in sorted(ids)]
 
 
 def policy(asked: Deployment, uploads: str, workspace: str = "") -> dict[str, Any]:
