@@ -154,6 +154,13 @@ def test_a_canary_by_hand_holds_where_it_was_put(ready: Engine) -> None:
     assert first.id == second.id
 
 
+def test_a_step_is_what_the_provider_holds_of_it(ready: Engine) -> None:
+    """Where it can't hold the share that was asked for."""
+    found = ready.put(1234)
+
+    assert (found.share, found.shares) == (1200, (1200,))
+
+
 def test_a_canary_by_hand_is_promoted_by_evidence_alone(ready: Engine) -> None:
     """Without it the wish fails with what is missing; with it the candidate takes over."""
     ready.put(1000)

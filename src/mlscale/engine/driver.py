@@ -320,7 +320,8 @@ class Driver:
             return
         now = self._clock.now()
         watched_from = rollout.watched_from or evidence.first_window(now)
-        self._save(share=candidate.share, step_at=now, watched_from=watched_from)
+        shares = (*rollout.shares[: rollout.step], candidate.share, *rollout.shares[rollout.step + 1 :])
+        self._save(share=candidate.share, shares=shares, step_at=now, watched_from=watched_from)
         self._happened("shifted", "copies" if role is Role.SHADOW else "")
 
     def _that_holds(self, share: int) -> int:
