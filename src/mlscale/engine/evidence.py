@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mlscale.clock import whole_minutes
+from mlscale.clock import MINUTE, whole_minutes
 from mlscale.engine import own_metrics
 from mlscale.engine.outside import never
-from mlscale.engine.own_metrics import WINDOW, Minute
+from mlscale.engine.own_metrics import Minute
 from mlscale.engine.session import Session
 from mlscale.errors import MlscaleError, Unsupported
 from mlscale.providers.contract import BadOfAll, Metrics
@@ -112,7 +112,7 @@ def _windows(session: Session, rollout: Rollout, now: datetime, urgent: Callable
     if not isinstance(provider, Metrics):
         raise Unsupported("nothing counts what each revision answers", why=session.provider.name, hint="mlscale deploy")
     start = rollout.watched_from
-    if start is None or now < start + WINDOW + provider.lag:
+    if start is None or now < start + MINUTE + provider.lag:
         return ()
     bound = analysis.latency.max.total_seconds() * 1000 if analysis.latency else None
     by: dict[datetime, dict[str, BadOfAll]] = {}
@@ -129,14 +129,14 @@ def _windows(session: Session, rollout: Rollout, now: datetime, urgent: Callable
         candidate |= {name: each.candidate for name, each in asked.items() if each.candidate is not None}
         failed = {name: each.failed for name, each in asked.items() if each.failed}
         # A minute of which nothing is known is one too: what went before it is no pass for now.
-        found.append(Counted(start=at, end=at + WINDOW, baseline=baseline, candidate=candidate, failed=failed))
+        found.append(Counted(start=at, end=at + MINUTE, baseline=baseline, candidate=candidate, failed=failed))
     return tuple(found)
 
 
 def _minutes(start: datetime, until: datetime) -> Iterator[datetime]:
-    while start + WINDOW <= until:
+    while start + MINUTE <= until:
         yield start
-        start += WINDOW
+        start += MINUTE
 
 
 def _by_metric(row: BadOfAll | None, analysis: Analysis) -> dict[str, tuple[int, int]]:

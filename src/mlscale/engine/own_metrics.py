@@ -6,9 +6,10 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeAlias
 
+from mlscale.clock import MINUTE
 from mlscale.engine import outside, promql
 from mlscale.engine.outside import Unanswered
 from mlscale.engine.session import Session
@@ -18,7 +19,6 @@ from mlscale.spec.fields import is_web_address
 from mlscale.spec.rollout import CloudWatchQuery, OwnMetric, PromQuery
 from mlscale.state.rollouts import Rollout
 
-WINDOW = timedelta(minutes=1)
 COMMAND_TIMEOUT_S = 30.0
 QUERY_TIMEOUT_S = 10.0
 LONGEST_ANSWER = 4 << 20
@@ -125,7 +125,7 @@ def _run(session: Session, rollout: Rollout, own: OwnMetric, at: datetime, urgen
     variables = {
         "MLSCALE_METRIC": own.name,
         "MLSCALE_START": at.isoformat(),
-        "MLSCALE_END": (at + WINDOW).isoformat(),
+        "MLSCALE_END": (at + MINUTE).isoformat(),
         "MLSCALE_DEPLOYMENT": session.identity.name,
         "MLSCALE_BASELINE": rollout.stable.id,
         "MLSCALE_CANDIDATE": rollout.candidate.id,
@@ -204,7 +204,7 @@ def _by_provider(session: Session, query: CloudWatchQuery, minutes: Sequence[dat
     if not isinstance(provider, Queries):
         raise Unsupported("nothing answers an expression of CloudWatch", why=provider.name, hint="mlscale validate")
     try:
-        return provider.points(session.identity, (query.bad, query.all), minutes[0], minutes[-1] + WINDOW)
+        return provider.points(session.identity, (query.bad, query.all), minutes[0], minutes[-1] + MINUTE)
     except MlscaleError as error:
         raise _FailedError(error.why or error.what) from error
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from mlscale.clock import MINUTE
 from mlscale.engine.outside import shown
 from mlscale.providers.contract import Point
 
-MINUTE = timedelta(minutes=1)
 HARMLESS = "PromQL info"
 """How a warning begins that leaves nothing out: before version 3 there was no other place for such words."""
 

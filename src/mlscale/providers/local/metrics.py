@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from mlscale.clock import MINUTE
 from mlscale.errors import ProviderFailed
 from mlscale.providers.contract import BadOfAll
 from mlscale.serving.tally import KEPT_MINUTES, Key, first_over
@@ -16,8 +17,6 @@ COUNTS = "counts.sqlite"
 
 LAG = timedelta(seconds=3)
 """The supervisor writes every second; a minute that it has not written to its end is not given, however long ago."""
-
-_MINUTE = timedelta(minutes=1)
 
 _BUSY_S = 0.05
 """So long a writer waits for another: it is the gateway's own loop that waits."""
@@ -123,7 +122,7 @@ def counts(
         BadOfAll(
             revision,
             _time_of(minute),
-            _time_of(minute) + _MINUTE,
+            _time_of(minute) + MINUTE,
             requests=requests,
             errors=errors,
             slow=None if slow_over_ms is None else slow,
